@@ -1,0 +1,43 @@
+"""Fixtures shared by every test: real data where it is at hand, and nothing of the user's environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def find_shared() -> Path | None:
+    """Return the folder with real data and weights, or None."""
+    wanted = os.environ.get("FEATX_TEST_SHARED")
+    folder = Path(wanted) if wanted else REPO.parent / "shared"
+    return folder if (folder / "weights").is_dir() and (folder / "data").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    folder = find_shared()
+    if folder is None:
+        pytest.skip("no real data: set FEATX_TEST_SHARED to a folder with data/ and weights/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `cifar-10-batches-py`, unpacked once (FEATX_TEST_CIFAR names a place to keep it)."""
+    kept = os.environ.get("FEATX_TEST_CIFAR")
+    folder = Path(kept) if kept else tmp_path_factory.getbasetemp().parent / "featx-cifar10"
+    script = shared_dir / "data" / "unpack_cifar10.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FEATX_DATA_DIR", "FEATX_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
