@@ -1,0 +1,265 @@
+"""One forward pass that only looks: order of execution, shapes and costs of every module.
+
+The pass runs on torch's "meta" device where the network allows it, so it computes shapes and counts
+multiply-adds without touching a weight; where it does not, one black image goes through the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from featx.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# Beyond this nobody cuts; it bounds the search for a size that works.
+MAX_IMAGE_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """A place where a network can be cut, for images of one size.
+
+    Attributes
+    ----------
+    module : str
+        The library's own name: ``"layer3.5"``.
+    aliases : tuple of str
+        Keras' name and the stage's: ``("conv4_block6_out", "stage3")``.
+    stage : str or None
+        The stage it lies in, ``"stage3"``; None behind the last one or where there are none.
+    kind : str
+        ``"map"``, ``"tokens"`` or ``"vector"``.
+    shape : tuple of int
+        Of the output for one image, maps always as (C, H, W).
+    n_flat : int
+        Values per image, flattened.
+    n_pooled : int
+        Values per image after the pooling that was asked for.
+    multiply_adds : int
+        Of convolutions, linear layers and matrix products up to and with this cut, for one image.
+    n_parameters : int
+        Of every module that ran up to and with this cut; shared ones count once.
+    order : int
+        Place in the order of completion, from 0.
+    """
+
+    module: str
+    aliases: tuple[str, ...]
+    stage: str | None
+    kind: str
+    shape: tuple[int, ...]
+    n_flat: int
+    n_pooled: int
+    multiply_adds: int
+    n_parameters: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a module's first completion looked like.
+
+    Attributes
+    ----------
+    order : int
+        Place in the order of completion, from 0.
+    output : tuple of int or None
+        Shape with the batch of 1, as the module gave it; None for anything but one tensor.
+    output_type : str
+        The type's name, for messages.
+    multiply_adds, n_parameters : int
+        Up to and with this module.
+    """
+
+    order: int
+    output: tuple[int, ...] | None
+    output_type: str
+    multiply_adds: int
+    n_parameters: int
+
+
+@dataclass
+class Trace:
+    """What one forward pass showed.
+
+    Attributes
+    ----------
+    image_size : tuple of int
+        Height and width.
+    seen : dict of str to Seen
+        By module name, in order of completion.
+    runs : Counter
+        How often each module ran.
+    """
+
+    image_size: tuple[int, int]
+    seen: dict[str, Seen] = field(default_factory=dict)
+    runs: Counter[str] = field(default_factory=Counter)
+
+
+def trace(model: nn.Module, image_size: tuple[int, int], *, native_size: int, name: str) -> Trace:
+    """Run `model` once on an image of (height, width) pixels and note what happens.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode.
+    image_size : tuple of int
+        Height and width.
+    native_size : int
+        The size its weights were made for: known to work.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ShapeError
+        When the network cannot take that size; names the smallest square one that works.
+    """
+    try:
+        return _trace(model, image_size)
+    except Exception as error:
+        height, width = image_size
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ShapeError(
+            f"Images of {height} x {width} px do not pass through {name}: {reason}. "
+            f"{_size_hint(model, max(image_size), native_size)}"
+        ) from error
+
+
+def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
+    """Run on the meta device, or for real where that fails."""
+    import torch
+
+    state = {
+        name: tensor.to("meta")
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+    }
+
+    def dry(x: torch.Tensor) -> None:
+        torch.func.functional_call(model, state, (x,))
+
+    try:
+        return _watch(model, image_size, dry, "meta")
+    except Exception:
+        # Data-dependent code, or tensors that are no buffers: only a real pass tells.
+        device = next(model.parameters()).device
+        return _watch(model, image_size, model, device)
+
+
+def _watch(model: nn.Module, image_size: tuple[int, int], forward: Any, device: Any) -> Trace:
+    """Run `forward` under hooks that write down what each module does."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = Trace(image_size)
+    counter = FlopCounterMode(display=False)
+    counted: set[str] = set()
+    owner = {id(parameter): name for name, parameter in model.named_parameters()}
+    total = 0
+    # functional_call swaps the parameters while it runs: sizes are taken beforehand.
+    own = {
+        name: [(owner[id(p)], p.numel()) for p in module.parameters(recurse=False)]
+        for name, module in model.named_modules()
+    }
+
+    def start(name: str) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            nonlocal total
+            for parameter, size in own[name]:
+                if parameter not in counted:
+                    counted.add(parameter)
+                    total += size
+
+        return hook
+
+    def end(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            found.runs[name] += 1
+            if name not in found.seen:
+                is_tensor = isinstance(output, torch.Tensor)
+                found.seen[name] = Seen(
+                    order=len(found.seen),
+                    output=tuple(output.shape) if is_tensor else None,
+                    output_type=type(output).__name__,
+                    multiply_adds=counter.get_total_flops() // 2,
+                    n_parameters=total,
+                )
+
+        return hook
+
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(start(name)))
+            handles.append(module.register_forward_hook(end(name)))
+        # no_grad, not inference_mode: the counter does not see through the latter's linear layers.
+        with torch.no_grad(), counter:
+            forward(torch.zeros(1, 3, *image_size, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _size_hint(model: nn.Module, failed: int, native: int) -> str:
+    """Return the sentence that names a size that works, found by trying on the meta device."""
+
+    def works(size: int) -> bool:
+        try:
+            _trace(model, (size, size))
+        except Exception:
+            return False
+        return True
+
+    if failed >= native or not works(native):
+        return f"Its own size is {native} x {native}." if works(native) else ""
+    low, high = failed, native
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if works(middle) else (middle, high)
+    return f"The smallest square size that works is {high} x {high}."
+
+
+def kind_and_shape(
+    output: tuple[int, ...], image_size: tuple[int, int], *, channels_last: bool
+) -> tuple[str, tuple[int, ...], bool]:
+    """Return what an output is, its shape without the batch, and whether it is N, H, W, C.
+
+    Parameters
+    ----------
+    output : tuple of int
+        Shape with the batch.
+    image_size : tuple of int
+        Height and width of the input.
+    channels_last : bool
+        What to believe of a map when its shape does not tell.
+
+    Returns
+    -------
+    kind : str
+        ``"map"``, ``"tokens"``, ``"vector"``, or ``""`` for anything else.
+    shape : tuple of int
+        Maps always as (C, H, W).
+    nhwc : bool
+        Whether the map came as (N, H, W, C).
+    """
+    if len(output) == 2:
+        return "vector", output[1:], False
+    if len(output) == 3:
+        return "tokens", output[1:], False
+    if len(output) != 4:
+        return "", output[1:], False
+    _, a, b, c = output
+    height, width = image_size
+    # A map's sides are in the image's proportion; three equal sides say nothing.
+    misfit_nchw = abs(math.log(b * width / (c * height)))
+    misfit_nhwc = abs(math.log(a * width / (b * height)))
+    nhwc = channels_last if misfit_nchw == misfit_nhwc else misfit_nhwc < misfit_nchw
+    return ("map", (c, a, b), True) if nhwc else ("map", (a, b, c), False)

@@ -1,0 +1,16 @@
+"""Feature sets on disk: immutable HDF5 shards under a manifest, found by a key that says everything."""
+
+from featx.cache.feature_set import FeatureSet
+from featx.cache.keys import SCHEMA_VERSION, FeatureKey, shard_rows_for
+from featx.cache.store import EntryInfo, FeatureStore
+from featx.cache.writer import FeatureWriter
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "EntryInfo",
+    "FeatureKey",
+    "FeatureSet",
+    "FeatureStore",
+    "FeatureWriter",
+    "shard_rows_for",
+]

@@ -1,0 +1,254 @@
+"""The only module that touches cache files: read, publish atomically, remove, list.
+
+A published file is complete or not there at all: it is written under a temporary name in its own
+folder, synced, renamed, and the folder is synced. Every `OSError` leaves as a `CacheError` that
+names the path and the reason, and a failed write leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from featx.errors import CacheError, CacheWriteError
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ends the names of files that are not published yet."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """One file of a folder: name, size in bytes, time of the last change in seconds since the epoch."""
+
+    name: str
+    size_bytes: int
+    changed_s: float
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write a file so that it is there completely, and survives a power loss, or is not there at all.
+
+    An existing file of that name is replaced in one step.
+
+    Raises
+    ------
+    CacheWriteError
+        If the disk refuses: names the path and the reason, for a full disk also the bytes needed
+        and free.
+    """
+    # Unique, so that processes writing the same file at once do not share a temporary one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            _write_synced(temporary, data)
+            temporary.replace(path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _write_error("write", path, error, len(data)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, synced so that they survive a power loss.
+
+    Raises
+    ------
+    CacheWriteError
+        If the disk refuses.
+    """
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
+    except OSError as error:
+        raise _write_error("make", path, error) from error
+
+
+def remove_file(path: Path) -> bool:
+    """Remove a file and return whether it was there.
+
+    Raises
+    ------
+    CacheWriteError
+        If the disk refuses.
+    """
+    try:
+        path.unlink()
+        _sync_folder(path.parent)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _write_error("remove", path, error) from error
+    return True
+
+
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder if nothing is in it; a folder that is in use or gone is left alone.
+
+    Raises
+    ------
+    CacheWriteError
+        If the disk refuses for another reason.
+    """
+    try:
+        path.rmdir()
+        _sync_folder(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _write_error("remove", path, error) from error
+
+
+def read_bytes(path: Path, at_most: int) -> bytes | None:
+    """Return the content of a file, or None where there is no such file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    at_most : int
+        Bytes that are expected. Of a longer file one byte more is returned, so that a wrong file
+        cannot fill the memory and is seen to be too long.
+
+    Raises
+    ------
+    CacheError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(at_most + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CacheError(_read_failed(path, error)) from error
+
+
+def size_bytes(path: Path) -> int | None:
+    """Return the size of a file, or None where there is no such file.
+
+    Raises
+    ------
+    CacheError
+        If the folder cannot be read.
+    """
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CacheError(_read_failed(path, error)) from error
+
+
+def files(folder: Path) -> list[FileStat]:
+    """Return the files of a folder by name; none where there is no such folder.
+
+    Raises
+    ------
+    CacheError
+        If the folder cannot be read.
+    """
+    found = []
+    try:
+        with os.scandir(folder) as scan:
+            for entry in scan:
+                try:
+                    if entry.is_file(follow_symlinks=False):
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append(FileStat(entry.name, stat.st_size, stat.st_mtime))
+                except FileNotFoundError:
+                    continue  # removed by another process since the folder was listed
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CacheError(_read_failed(folder, error)) from error
+    return sorted(found, key=lambda file: file.name)
+
+
+def folders(folder: Path) -> list[Path]:
+    """Return the folders inside a folder by name; none where there is no such folder.
+
+    Raises
+    ------
+    CacheError
+        If the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as scan:
+            return sorted(Path(e.path) for e in scan if e.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CacheError(_read_failed(folder, error)) from error
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the free space of the disk that holds `path` (which need not exist), None if unknown."""
+    for folder in (path, *path.parents):
+        try:
+            return shutil.disk_usage(folder).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk has it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    if os.name == "nt":
+        return  # Windows cannot open a folder for this, and keeps names in its journal
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Remove a temporary file; what fails here must not hide the error that led here."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # `gc` finds it by its name
+
+
+def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> CacheWriteError:
+    """Return the error that says what could not be written, why, and what to do."""
+    reason = error.strerror or str(error)
+    text = f"Cannot {verb} '{path}': {reason}."
+    if error.errno in _FULL:
+        free = free_bytes(path.parent)
+        text += f" Needed: {needed:,} bytes"
+        text += f", free: {free:,} bytes." if free is not None else "."
+        text += " Free some space, or choose another disk with --cache-dir."
+    else:
+        text += " Check the disk and its permissions, or choose another folder with --cache-dir."
+    return CacheWriteError(text)
+
+
+def _read_failed(path: Path, error: OSError) -> str:
+    return f"Cannot read '{path}': {error.strerror or error}. Check the disk and its permissions."

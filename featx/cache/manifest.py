@@ -1,0 +1,265 @@
+"""The manifest: which files make a feature set, how long they are, and their SHA-256.
+
+A folder holds ``manifest.json`` once its set is complete and ``progress.json``, of the same form,
+until then. They are two files so that a slower second writer of the same set can never replace a
+complete manifest by an incomplete one.
+
+The text is JSON, ``{"sha256":"...","manifest":{...}}``; the digest is that of the exact bytes of
+the inner value and is checked before the JSON is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from featx.cache import fsio
+from featx.cache.keys import SCHEMA_VERSION, FeatureKey, canonical_json, item_bytes
+from featx.errors import CacheCorrupt, CacheSchemaMismatch, UsageError
+
+COMPLETE = "manifest.json"
+PROGRESS = "progress.json"
+
+SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.h5")
+SUMMARY_NAME = re.compile(r"summary-[0-9a-f]{16}\.h5")
+
+# A million shards; what is longer is not a manifest and must not fill the memory.
+_MANIFEST_BYTES = 256 * 2**20
+
+_FORM = re.compile(rb'\{"sha256":"([0-9a-f]{64})","manifest":(\{.*\})\}\n', re.DOTALL)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a feature set, as its manifest lists it.
+
+    Parameters
+    ----------
+    file : str
+        Its name, which holds the first 16 digits of its SHA-256.
+    bytes : int
+        Its length.
+    sha256 : str
+        SHA-256 of its content.
+    rows : int
+        Rows it holds.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    rows: int
+
+    @classmethod
+    def of(cls, prefix: str, data: bytes, rows: int) -> StoredFile:
+        """Return the description of `data`, named by its content: ``<prefix>-<16 digits>.h5``."""
+        digest = hashlib.sha256(data).hexdigest()
+        return cls(f"{prefix}-{digest[:16]}.h5", len(data), digest, rows)
+
+    def read(self, folder: Path) -> bytes:
+        """Return the content, after its length and digest have been checked.
+
+        Raises
+        ------
+        CacheCorrupt
+            If the file is missing or is not the one that was written.
+        """
+        data = fsio.read_bytes(folder / self.file, self.bytes)
+        if data is None:
+            raise corrupt(folder, self.file, "the file is missing")
+        if len(data) != self.bytes:
+            length = f"more than {self.bytes}" if len(data) > self.bytes else str(len(data))
+            raise corrupt(folder, self.file, f"it has {length} bytes instead of {self.bytes}")
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise corrupt(folder, self.file, "its content does not match its SHA-256")
+        return data
+
+    def check_size(self, folder: Path) -> None:
+        """Check that the file is there with its length, without reading it.
+
+        Raises
+        ------
+        CacheCorrupt
+            If it is not.
+        """
+        size = fsio.size_bytes(folder / self.file)
+        if size is None:
+            raise corrupt(folder, self.file, "the file is missing")
+        if size != self.bytes:
+            raise corrupt(folder, self.file, f"it has {size} bytes instead of {self.bytes}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of the cache holds.
+
+    Parameters
+    ----------
+    key : FeatureKey
+        What the set is.
+    n_rows, n_features : int
+        Shape of the set when it is complete.
+    shards : tuple of StoredFile
+        The shards that are safe, in order of their rows.
+    summary : StoredFile or None
+        The file with all labels and the moments; there is one when the set is complete.
+    """
+
+    key: FeatureKey
+    n_rows: int
+    n_features: int
+    shards: tuple[StoredFile, ...] = ()
+    summary: StoredFile | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are there."""
+        return self.summary is not None
+
+    @property
+    def rows(self) -> int:
+        """Rows in the listed shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every listed file."""
+        return (*self.shards, self.summary) if self.summary else self.shards
+
+    def publish(self, folder: Path) -> None:
+        """Write the manifest, which makes what it lists part of the set.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
+        inner = canonical_json(
+            {
+                "schema": SCHEMA_VERSION,
+                "complete": self.complete,
+                "key": self.key.describe(),
+                "n_rows": self.n_rows,
+                "n_features": self.n_features,
+                "shards": [asdict(shard) for shard in self.shards],
+                "summary": asdict(self.summary) if self.summary else None,
+            }
+        ).encode()
+        digest = hashlib.sha256(inner).hexdigest().encode()
+        name = COMPLETE if self.complete else PROGRESS
+        fsio.publish(folder / name, b'{"sha256":"%b","manifest":%b}\n' % (digest, inner))
+
+
+def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Manifest | None:
+    """Return a manifest of a folder after every check that needs no shard, or None if there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the entry.
+    name : str
+        `COMPLETE` or `PROGRESS`.
+    key : FeatureKey, optional
+        The key it must belong to.
+
+    Raises
+    ------
+    CacheCorrupt
+        If it is damaged, contradicts itself or belongs to another key.
+    CacheSchemaMismatch
+        If it was written in another version of the format.
+    """
+    data = fsio.read_bytes(folder / name, _MANIFEST_BYTES)
+    if data is None:
+        return None
+    form = _FORM.fullmatch(data)
+    if form is None:
+        raise corrupt(folder, name, "it is not a manifest, or only a part of one")
+    if hashlib.sha256(form[2]).hexdigest().encode() != form[1]:
+        raise corrupt(folder, name, "its content does not match its SHA-256")
+    try:
+        content = json.loads(form[2])
+        schema = content["schema"]
+    except (ValueError, KeyError, RecursionError) as error:
+        raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
+    if schema != SCHEMA_VERSION:
+        raise CacheSchemaMismatch(
+            f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this featx "
+            f"reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, remove the "
+            "folder, or use the featx that wrote it."
+        )
+    try:
+        manifest = _from_content(content)
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
+    problem = _contradiction(manifest)
+    if problem is None and (content["complete"], manifest.complete) != (name == COMPLETE,) * 2:
+        problem = f"it is the manifest of a set with {manifest.rows} of {manifest.n_rows} rows"
+    if problem is None and key is not None and manifest.key != key:
+        problem = f"it belongs to another key, which differs in {key.difference(manifest.key)}"
+    if problem:
+        raise corrupt(folder, name, problem)
+    return manifest
+
+
+def corrupt(folder: Path, file: str, reason: str) -> CacheCorrupt:
+    """Return the error that names entry, file and reason, and says what to do."""
+    return CacheCorrupt(
+        f"Cache entry '{folder}' cannot be used: {file}: {reason}. Run again with --rebuild to compute "
+        "it anew, or remove the folder."
+    )
+
+
+def _from_content(content: dict[str, Any]) -> Manifest:
+    """Return the manifest of parsed JSON; wrong types and missing fields raise."""
+    shards = tuple(_stored_file(shard) for shard in content["shards"])
+    summary = content["summary"]
+    return Manifest(
+        FeatureKey.from_dict(content["key"]),
+        _count(content["n_rows"]),
+        _count(content["n_features"]),
+        shards,
+        None if summary is None else _stored_file(summary),
+    )
+
+
+def _stored_file(content: dict[str, Any]) -> StoredFile:
+    file = StoredFile(**content)
+    if not (isinstance(file.file, str) and _DIGEST.fullmatch(file.sha256)):
+        raise TypeError(f"{content!r} does not describe a file")
+    _count(file.bytes)
+    _count(file.rows)
+    return file
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TypeError(f"{value!r} is not a number above 0")
+    return value
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Return what in a manifest cannot be, or None.
+
+    Names are those featx gives, so nothing outside the folder is ever opened, and a shard is at
+    least as long as its rows, so the memory that is asked for is bounded by what is on the disk.
+    """
+    shard_rows = manifest.key.shard_rows
+    row_bytes = manifest.n_features * item_bytes(manifest.key.storage)
+    for index, shard in enumerate(manifest.shards):
+        rows = min(shard_rows, manifest.n_rows - index * shard_rows)
+        if not SHARD_NAME.fullmatch(shard.file) or not shard.file.startswith(f"{index:05d}-"):
+            return f"shard {index} has the name {shard.file!r}"
+        if shard.rows != rows or shard.bytes < rows * row_bytes:
+            return f"shard {shard.file} cannot have {shard.rows} rows in {shard.bytes} bytes"
+    if manifest.summary:
+        if not SUMMARY_NAME.fullmatch(manifest.summary.file):
+            return f"the summary has the name {manifest.summary.file!r}"
+        if manifest.rows != manifest.n_rows or manifest.summary.rows != manifest.n_rows:
+            return f"its shards have {manifest.rows} of {manifest.n_rows} rows"
+    return None

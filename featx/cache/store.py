@@ -1,0 +1,307 @@
+"""The feature store: a folder of feature sets, found by their keys."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from featx.cache import fsio
+from featx.cache.feature_set import FeatureSet, read_shard
+from featx.cache.keys import SHARD_BYTES, FeatureKey, item_bytes
+from featx.cache.manifest import (
+    COMPLETE,
+    PROGRESS,
+    SHARD_NAME,
+    SUMMARY_NAME,
+    Manifest,
+    load_manifest,
+)
+from featx.cache.writer import FeatureWriter
+from featx.errors import CacheError
+
+ORPHAN_AGE_S = 3600.0
+"""Files that no manifest lists are left to a writer that may be at work for this long."""
+
+_ENTRY_NAME = re.compile(r".+-[0-9a-f]{16}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# Windows keeps these names for devices, whatever their ending.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_NAME_LENGTH = 40
+# Measured: an HDF5 file with these datasets has 1.4 kB and 2.1 kB besides their values, and a
+# manifest below 0.2 kB per shard.
+_FILE_OVERHEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class EntryInfo:
+    """One entry of the store, as a listing shows it.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    key : FeatureKey or None
+        What it is; None where the manifest cannot be read.
+    rows : int
+        Rows that are there.
+    n_rows, n_features : int
+        Shape when complete.
+    size_bytes : int
+        Bytes of all files in the folder.
+    complete : bool
+        Whether all rows are there.
+    problem : str or None
+        Why it cannot be used.
+    """
+
+    path: Path
+    key: FeatureKey | None
+    rows: int
+    n_rows: int
+    n_features: int
+    size_bytes: int
+    complete: bool
+    problem: str | None
+
+
+class FeatureStore:
+    """Feature sets in a folder: ``<root>/<backbone>/<module>-<pool>-<split>-<digest>/``.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder. It is made when something is written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    def path_for(self, key: FeatureKey) -> Path:
+        """Return the folder of a key, whether it is there or not; its name is safe on every system."""
+        name = "-".join(_safe(part) for part in (key.module, key.pool, key.split))
+        return self.root / _safe(key.backbone) / f"{name}-{key.digest[:16]}"
+
+    def find(self, key: FeatureKey) -> FeatureSet | None:
+        """Return the complete set of a key, or None.
+
+        The manifest is checked whole, files for presence and length; their digests are checked when
+        they are read.
+
+        Raises
+        ------
+        CacheCorrupt
+            If the manifest is damaged or a file is missing or has another length.
+        CacheSchemaMismatch
+            If the entry was written in another version of the format.
+        """
+        path = self.path_for(key)
+        manifest = load_manifest(path, COMPLETE, key)
+        if manifest is None:
+            return None
+        for file in manifest.files:
+            file.check_size(path)
+        return FeatureSet(path, manifest)
+
+    def progress(self, key: FeatureKey) -> int:
+        """Return the rows of an entry that need not be computed again, 0 if there is none.
+
+        Raises
+        ------
+        CacheCorrupt, CacheSchemaMismatch
+            If the manifest cannot be used.
+        """
+        manifest = _load_any(self.path_for(key), key)
+        return manifest.rows if manifest else 0
+
+    def writer(
+        self, key: FeatureKey, *, n_rows: int, n_features: int, rebuild: bool = False
+    ) -> FeatureWriter:
+        """Return a writer that goes on behind the rows that are there, all of which it verifies.
+
+        Parameters
+        ----------
+        key : FeatureKey
+            What the set is.
+        n_rows, n_features : int
+            Shape of the complete set.
+        rebuild : bool
+            Forget what is there, damaged or not, and start at row 0.
+
+        Raises
+        ------
+        CacheCorrupt, CacheSchemaMismatch
+            If what is there cannot be used.
+        CacheWriteError
+            If the disk refuses.
+        """
+        return FeatureWriter(self.path_for(key), key, n_rows, n_features, rebuild=rebuild)
+
+    def entries(self) -> list[EntryInfo]:
+        """Return every entry, without reading shards."""
+        return [self._info(path, deep=False) for path in self._folders()]
+
+    def verify(self, key: FeatureKey | None = None) -> list[EntryInfo]:
+        """Read every file of one entry or of all, check every digest, and say what is wrong.
+
+        Parameters
+        ----------
+        key : FeatureKey, optional
+            The entry; all by default.
+
+        Returns
+        -------
+        list of EntryInfo
+            With `problem` set where something is wrong; empty if there is no such entry.
+        """
+        paths = self._folders()
+        if key is not None:
+            paths = [path for path in paths if path == self.path_for(key)]
+        return [self._info(path, deep=True) for path in paths]
+
+    def remove(self, key: FeatureKey) -> None:
+        """Remove the entry of a key, damaged or not; files that featx did not write stay.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
+        path = self.path_for(key)
+        # Manifests first: a removal that is cut short leaves orphans, not an entry with holes.
+        for name in (COMPLETE, PROGRESS):
+            fsio.remove_file(path / name)
+        for file in fsio.files(path):
+            if _is_ours(file.name):
+                fsio.remove_file(path / file.name)
+        fsio.remove_empty_folder(path)
+        fsio.remove_empty_folder(path.parent)
+
+    def gc(self, older_than_s: float = ORPHAN_AGE_S) -> list[Path]:
+        """Remove what interrupted writers left: temporary files and shards that no manifest lists.
+
+        Files that changed less than `older_than_s` seconds ago may belong to a writer at work and
+        stay, as do all shards of an entry whose manifest cannot be read, and files that featx did
+        not write.
+
+        Returns
+        -------
+        list of Path
+            The files that were removed.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
+        oldest = time.time() - older_than_s
+        removed = []
+        for folder in self._folders():
+            orphan = self._orphan_names(folder)
+            for file in fsio.files(folder):
+                if (
+                    file.name in orphan
+                    and file.changed_s <= oldest
+                    and fsio.remove_file(folder / file.name)
+                ):
+                    removed.append(folder / file.name)
+            if removed and removed[-1].parent == folder:
+                fsio.remove_empty_folder(folder)
+        return removed
+
+    @staticmethod
+    def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
+        """Return the bytes a feature set takes on disk, rounded up by some kB per shard.
+
+        Parameters
+        ----------
+        n_rows, n_features : int
+            Its shape.
+        storage : {"float32", "float16"}
+            Type of the stored values.
+        """
+        values = n_rows * n_features * item_bytes(storage)
+        labels = 2 * 8 * n_rows
+        moments = 2 * 8 * n_features
+        n_files = 2 + values // SHARD_BYTES
+        return values + labels + moments + n_files * _FILE_OVERHEAD_BYTES
+
+    def _folders(self) -> list[Path]:
+        """Return the folder of every entry."""
+        return [
+            entry
+            for backbone in fsio.folders(self.root)
+            for entry in fsio.folders(backbone)
+            if _ENTRY_NAME.fullmatch(entry.name)
+        ]
+
+    def _info(self, path: Path, *, deep: bool) -> EntryInfo:
+        """Return what is in a folder; with `deep`, after reading and checking every file."""
+        manifest: Manifest | None = None
+        problem = None
+        try:
+            manifest = _load_any(path)
+            if manifest is None:
+                problem = "no manifest: a first shard was never finished"
+            elif self.path_for(manifest.key) != path:
+                problem = f"its manifest belongs to '{self.path_for(manifest.key)}'"
+            else:
+                for file in manifest.files:
+                    file.check_size(path)
+                if deep:
+                    _read_everything(path, manifest)
+            size = sum(file.size_bytes for file in fsio.files(path))
+        except CacheError as error:
+            problem, size = str(error), 0
+        return EntryInfo(
+            path=path,
+            key=manifest.key if manifest else None,
+            rows=manifest.rows if manifest else 0,
+            n_rows=manifest.n_rows if manifest else 0,
+            n_features=manifest.n_features if manifest else 0,
+            size_bytes=size,
+            complete=manifest is not None and manifest.complete,
+            problem=problem,
+        )
+
+    def _orphan_names(self, folder: Path) -> set[str]:
+        """Return the names in a folder that no manifest lists, of the files that featx writes."""
+        names = {file.name for file in fsio.files(folder) if _is_ours(file.name)}
+        temporary = {name for name in names if name.endswith(fsio.TEMPORARY_SUFFIX)}
+        try:
+            listed = {
+                file.file
+                for name in (COMPLETE, PROGRESS)
+                if (manifest := load_manifest(folder, name)) is not None
+                for file in manifest.files
+            }
+        except CacheError:
+            return temporary
+        return temporary | (names - listed)
+
+
+def _load_any(path: Path, key: FeatureKey | None = None) -> Manifest | None:
+    """Return the complete manifest of a folder, else that of its progress, else None."""
+    return load_manifest(path, COMPLETE, key) or load_manifest(path, PROGRESS, key)
+
+
+def _read_everything(path: Path, manifest: Manifest) -> None:
+    """Read and check every file of an entry, complete or not."""
+    if manifest.complete:
+        FeatureSet(path, manifest).verify()
+        return
+    for shard in manifest.shards:
+        read_shard(path, shard, manifest)
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a name is one that featx gives to a shard, a summary or a temporary file."""
+    temporary = name.startswith(".") and name.endswith(fsio.TEMPORARY_SUFFIX)
+    return bool(temporary or SHARD_NAME.fullmatch(name) or SUMMARY_NAME.fullmatch(name))
+
+
+def _safe(text: str) -> str:
+    """Return a name for a folder that every file system takes."""
+    name = _UNSAFE.sub("_", text)[:_NAME_LENGTH].strip(".") or "_"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name

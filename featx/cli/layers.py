@@ -1,0 +1,70 @@
+"""``featx layers``: where a network can be cut, and what each cut costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+
+def layers(
+    network: Annotated[str, typer.Argument(help="resnet50, vgg16, timm/convnext_tiny, ...")],
+    image_size: Annotated[
+        str, typer.Option(help="Pixels a side, or auto (the weights' own size).")
+    ] = "auto",
+    pool: Annotated[str, typer.Option(help="Pooling of the third column of values.")] = "avg",
+    weights: Annotated[
+        str, typer.Option(help="none is enough to list layers; nothing is downloaded.")
+    ] = "none",
+    all_modules: Annotated[
+        bool, typer.Option("--all", help="Every module, also those inside blocks.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the places to cut a network, in order of execution.
+
+    Multiply-adds and parameters count all that runs up to and with the cut, for one image.
+
+    Example:  featx layers resnet50 --image-size 32
+    """
+    from featx.backbones import load_backbone
+    from featx.cli.console import out, table
+    from featx.errors import ShapeError
+    from featx.report.text import human_bytes, human_count
+
+    if image_size != "auto" and not (image_size.isdigit() and int(image_size) > 0):
+        raise ShapeError(f"--image-size is '{image_size}'. Valid: a number of pixels, or auto.")
+    backbone = load_backbone(network, weights)
+    size = (backbone.preprocess.image_size or 224) if image_size == "auto" else int(image_size)
+    points = backbone.cut_points(size, pool=pool, all_modules=all_modules)
+    if as_json:
+        rows = [
+            {**dataclasses.asdict(point), "bytes_per_10000": 40_000 * point.n_pooled}
+            for point in points
+        ]
+        document = {"network": backbone.name, "image_size": size, "pool": pool, "cuts": rows}
+        typer.echo(json.dumps(document, indent=2))
+        return
+    header = (
+        "module", "other names", "shape", "flattened", f"{pool}", "multiply-adds", "parameters",
+        f"10,000 images, {pool}",
+    )  # fmt: skip
+    lines = [
+        (
+            point.module,
+            ", ".join(point.aliases),
+            " x ".join(str(n) for n in point.shape),
+            f"{point.n_flat:,}",
+            f"{point.n_pooled:,}",
+            human_count(point.multiply_adds),
+            human_count(point.n_parameters),
+            human_bytes(40_000 * point.n_pooled),
+        )
+        for point in points
+    ]
+    console = out()
+    console.print(table(f"{backbone.name} at {size} px", header, lines, left=(0, 1, 2)))
+    if not all_modules:
+        console.print("Modules inside blocks can be cut too: --all lists them.")

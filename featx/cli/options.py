@@ -1,0 +1,80 @@
+"""Options of the commands: every one of them is a field of a recipe, with the same name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import typer
+
+from featx.recipes import Recipe, flag, make_recipe
+
+PANELS = {
+    "Network": ("backbone", "weights", "preprocess", "cuts", "pool"),
+    "Images": (
+        "dataset", "data_dir", "classes", "val", "test", "stratified", "limit",
+        "image_size", "crop", "interpolation", "seed",
+    ),
+    "Head": ("standardize", "C", "max_iter", "tol", "refit"),
+    "Machine": (
+        "device", "precision", "batch_size", "storage", "workers", "jobs", "memory_budget",
+        "rebuild",
+    ),
+    "Places": ("name", "cache_dir", "out"),
+}  # fmt: skip
+EXTRACT_FIELDS = (*PANELS["Network"], *PANELS["Images"], *PANELS["Machine"], *PANELS["Places"])
+FIT_FIELDS = tuple(field for fields in PANELS.values() for field in fields)
+RUN_FIELDS = (*FIT_FIELDS, "head")
+
+
+def takes_recipe(fields: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field, and the settings that were given as a dict.
+
+    The decorated function takes ``settings: dict`` first (only what the user wrote), then its
+    own parameters.
+    """
+    options = [_option(field) for field in fields]
+    names = {option.name for option in options}
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            given = {name: values[name] for name in names if values[name] not in (None, [])}
+            rest = {name: value for name, value in values.items() if name not in names}
+            return function(given, **rest)
+
+        parameters = [*own, *options]
+        # Typer reads a command's options from its signature.
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _option(field: str) -> inspect.Parameter:
+    info = Recipe.model_fields[field]
+    panel = next((name for name, fields in PANELS.items() if field in fields), "Head")
+    shared: dict[str, Any] = {"help": info.description, "rich_help_panel": panel}
+    kind: Any
+    if field == "cuts":
+        kind = Annotated[list[str] | None, typer.Option(flag(field), metavar="NAME", **shared)]
+    elif info.annotation is bool:
+        kind = Annotated[bool | None, typer.Option(flag(field), show_default=False, **shared)]
+    else:
+        default = info.default
+        shown = False if default in (None, "", ()) else str(default)
+        kind = Annotated[
+            str | None,
+            typer.Option(flag(field), metavar=field.upper(), show_default=shown, **shared),
+        ]
+    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def recipe_from_flags(settings: dict[str, Any], **fixed: Any) -> Recipe:
+    """Return the recipe of a command's flags; `fixed` is what the command itself decides."""
+    return make_recipe({**settings, **fixed}, "the options")

@@ -1,0 +1,63 @@
+"""Run a recipe and print what came of it: reports per cut and split, the ranking, the path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featx.evaluate import RunRecord
+    from featx.recipes import Recipe
+
+
+def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
+    """Run a recipe, or print its plan."""
+    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.plans import plan_table, summary
+    from featx.pipeline import make_plan, prepare, run_prepared
+
+    progress = ConsoleProgress()
+    prepared = prepare(recipe)
+    plan = make_plan(prepared)
+    if dry_run:
+        console = out()
+        console.print(plan_table(prepared, plan))
+        console.print(summary(prepared, plan))
+        console.print(fits_in_words(recipe))
+        return
+    progress.say(summary(prepared, plan))
+    record, report = run_prepared(prepared, plan, progress=progress)
+    print_record(record)
+    out().print(f"Report: {report}", soft_wrap=True)
+
+
+def fits_in_words(recipe: Recipe) -> str:
+    """Return what will be fitted, in one sentence."""
+    from featx.pipeline import candidates
+
+    values = candidates(recipe)
+    chosen = " (chosen on validation)" if len(values) > 1 else ""
+    listed = ", ".join(f"{value:g}" for value in values)
+    return (
+        f"Then {len(values) * len(recipe.cuts)} fits: {recipe.head} for {len(recipe.cuts)} cuts, "
+        f"C = {listed}{chosen}, standardized: {recipe.standardize}. Report: {recipe.report_path}"
+    )
+
+
+def print_record(record: RunRecord) -> None:
+    """Print a classification report per cut and split, and the table that ranks the cuts."""
+    from featx.cli.console import out, table
+    from featx.evaluate import format_report
+    from featx.report.text import ranked_rows
+
+    console = out()
+    for result in record.results:
+        for split, metrics in result.splits.items():
+            console.print(
+                f"\n{result.cut} · {result.head} (C = {result.C:g}) · {split}", style="bold"
+            )
+            console.print(format_report(metrics), markup=False)
+    header, rows = ranked_rows(record)
+    console.print()
+    console.print(table(f"{record.name}: cuts ranked", header, rows, left=(0, 1)))
+    for note in record.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)

@@ -1,0 +1,50 @@
+"""Images with labels: where they come from, how they are split, and how they become network input.
+
+Names are imported when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.data.dataset import Dataset, Split
+    from featx.data.files import FileImages
+    from featx.data.images import ArrayImages, Images
+    from featx.data.preprocess import CAFFE, TORCH, Preprocess, resolve_crop
+    from featx.data.sources import SOURCES, load_dataset
+
+_HOME = {
+    "Dataset": "featx.data.dataset",
+    "Split": "featx.data.dataset",
+    "FileImages": "featx.data.files",
+    "ArrayImages": "featx.data.images",
+    "Images": "featx.data.images",
+    "CAFFE": "featx.data.preprocess",
+    "TORCH": "featx.data.preprocess",
+    "Preprocess": "featx.data.preprocess",
+    "resolve_crop": "featx.data.preprocess",
+    "SOURCES": "featx.data.sources",
+    "load_dataset": "featx.data.sources",
+}
+
+__all__ = [
+    "CAFFE",
+    "SOURCES",
+    "TORCH",
+    "ArrayImages",
+    "Dataset",
+    "FileImages",
+    "Images",
+    "Preprocess",
+    "Split",
+    "load_dataset",
+    "resolve_crop",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

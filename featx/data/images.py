@@ -1,0 +1,210 @@
+"""Images with one interface, wherever they are; those that lie in memory."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from featx.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Geometry = Callable[["Image.Image"], np.ndarray]
+Indices = Sequence[int] | np.ndarray
+
+
+class Hasher(Protocol):
+    """What `hashlib` gives: takes bytes."""
+
+    def update(self, data: Any, /) -> None:
+        """Take more bytes."""
+
+
+class Images(ABC):
+    """RGB images in a fixed order.
+
+    Attributes
+    ----------
+    size : tuple of (height, width), or None
+        Common size of all images; None when they differ.
+    """
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int] | None:
+        """Common (height, width) of all images; None when they differ."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def take(self, indices: Indices) -> Images:
+        """Return the images at `indices` (integers, or one boolean per image), in that order."""
+
+    @abstractmethod
+    def name_of(self, i: int) -> str:
+        """Return what to call image `i` in a message or a gallery."""
+
+    @abstractmethod
+    def in_split(self, split: str, origin: str) -> Images:
+        """Return the same images, told which split they form and which one of the source's."""
+
+    @abstractmethod
+    def update_digest(self, hasher: Hasher) -> None:
+        """Feed a hash with content, sizes and order; never with paths or times."""
+
+    @abstractmethod
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        start: int = 0,
+        geometry: Geometry | None = None,
+        workers: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Yield the images in order, each once, from row `start` on.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images per batch; the last one may be smaller.
+        start : int
+            First row.
+        geometry : callable, optional
+            Brings a decoded image to the common size; used only where `size` is None.
+        workers : int
+            Processes that decode; 0 decodes in this one.
+
+        Yields
+        ------
+        ndarray of shape (b, height, width, 3), uint8
+
+        Raises
+        ------
+        DataError
+            When a file cannot be decoded, or when images of many sizes come without `geometry`.
+        """
+
+
+def spans(n: int, batch_size: int, start: int) -> Iterator[tuple[int, int]]:
+    """Yield (first row, end row) of each batch of rows `start` to `n`."""
+    if batch_size < 1 or not 0 <= start <= n:
+        raise DataError(
+            f"Batches of {batch_size} from row {start} of {n} images are not possible: "
+            f"take a batch size of 1 or more and a first row of 0 to {n}."
+        )
+    for first in range(start, n, batch_size):
+        yield first, min(first + batch_size, n)
+
+
+class ArrayImages(Images):
+    """Images in one array.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, height, width, 3), uint8
+        RGB images.
+    rows : ndarray of shape (n,), int, optional
+        Their rows in the source, for names.
+    split, origin : str
+        The split they form and the part of the source they come from, for names.
+
+    Raises
+    ------
+    DataError
+        For another dtype or shape.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        *,
+        rows: np.ndarray | None = None,
+        split: str = "",
+        origin: str = "",
+    ) -> None:
+        self.array = as_rgb(array)
+        self.rows = np.arange(len(self.array)) if rows is None else rows
+        self.split = split
+        self.origin = origin
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Common (height, width) of all images."""
+        return self.array.shape[1], self.array.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def take(self, indices: Indices) -> ArrayImages:
+        """Return a copy of the images at `indices`, in that order."""
+        chosen = np.arange(len(self))[indices]
+        return ArrayImages(
+            self.array[chosen], rows=self.rows[chosen], split=self.split, origin=self.origin
+        )
+
+    def name_of(self, i: int) -> str:
+        """Return ``"train image 123 (source row 4711)"``."""
+        if not self.split:
+            return f"image {i}"
+        of = f" of {self.origin}" if self.origin != self.split else ""
+        return f"{self.split} image {i} (source row {self.rows[i]}{of})"
+
+    def in_split(self, split: str, origin: str) -> ArrayImages:
+        """Return the same images, told which split they form and which one of the source's."""
+        return ArrayImages(self.array, rows=self.rows, split=split, origin=origin)
+
+    def update_digest(self, hasher: Hasher) -> None:
+        """Feed a hash with the shape and every pixel."""
+        hasher.update(json.dumps({"pixels": self.array.shape}).encode())
+        for first, end in spans(len(self), 4096, 0):
+            hasher.update(np.ascontiguousarray(self.array[first:end]).data)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        start: int = 0,
+        geometry: Geometry | None = None,  # noqa: ARG002
+        workers: int = 0,  # noqa: ARG002
+    ) -> Iterator[np.ndarray]:
+        """Yield slices of the array; nothing is decoded, so the other parameters have no effect."""
+        for first, end in spans(len(self), batch_size, start):
+            # Writable and contiguous (copied only where it is not): torch.from_numpy asks for it.
+            yield np.require(self.array[first:end], requirements=("C", "W"))
+
+
+def as_rgb(array: np.ndarray, what: str = "The images") -> np.ndarray:
+    """Return uint8 images as (n, height, width, 3); greys are repeated over the channels.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, height, width, 3), (n, height, width, 1) or (n, height, width)
+        Of dtype uint8.
+    what : str
+        What the images are, for the message.
+
+    Raises
+    ------
+    DataError
+        For another dtype or shape, for no image, or for images without a pixel.
+    """
+    got = f"{what} are {array.dtype} of shape {array.shape}"
+    wanted = "featx takes uint8 of shape (n, height, width, 3) or, for greys, (n, height, width)"
+    if array.dtype != np.uint8:
+        hint = " Values on 0..1: multiply with 255, round, astype('uint8')."
+        raise DataError(f"{got}; {wanted}.{hint if array.dtype.kind == 'f' else ''}")
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        raise DataError(f"{got}; {wanted}. Channels come last: transpose(0, 2, 3, 1).")
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
+        raise DataError(f"{got}; {wanted}.")
+    if 0 in array.shape:
+        raise DataError(f"{got}; there must be at least one image, with at least one pixel.")
+    if array.ndim == 3:
+        array = array[..., None]
+    return np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array

@@ -1,0 +1,29 @@
+"""Images through a cut network: into memory (`extract`), or into the cache (`extract_to_store`).
+
+One forward pass serves every cut, and nothing behind the deepest one is computed.
+"""
+
+from featx.extraction.caching import extract_to_store
+from featx.extraction.memory import extract
+from featx.extraction.planning import (
+    PlannedSet,
+    check_budget,
+    feature_key,
+    memory_budget_bytes,
+    plan_split,
+)
+from featx.extraction.settings import Settings, cut_points, input_size, make_settings
+
+__all__ = [
+    "PlannedSet",
+    "Settings",
+    "check_budget",
+    "cut_points",
+    "extract",
+    "extract_to_store",
+    "feature_key",
+    "input_size",
+    "make_settings",
+    "memory_budget_bytes",
+    "plan_split",
+]

@@ -1,0 +1,122 @@
+"""Images through a cut network into the cache: what is there is kept, what is missing computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from featx.extraction.forward import forward_batches, isout_of_memory, out_of_memory
+from featx.extraction.planning import feature_key, plan_split
+from featx.extraction.settings import Settings, cut_points
+from featx.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone, CutPoint
+    from featx.cache import FeatureSet, FeatureStore
+    from featx.data import Split
+
+
+def extract_to_store(
+    backbone: Backbone,
+    cuts: Sequence[str],
+    split: Split,
+    store: FeatureStore,
+    settings: Settings,
+    *,
+    rebuild: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, FeatureSet]:
+    """Return the features of a split at named cuts from the cache, computing what is missing.
+
+    All missing cuts share one forward pass. What an interrupted run has published is kept and
+    not computed again.
+
+    Parameters
+    ----------
+    split : Split
+        Images and labels.
+    store : FeatureStore
+        Where features are cached.
+    settings : Settings
+        From `make_settings`.
+    rebuild : bool
+        Compute everything anew, also what is cached.
+
+    Returns
+    -------
+    dict of str to FeatureSet
+        A complete set per cut, as asked.
+
+    Raises
+    ------
+    CacheCorrupt, CacheSchemaMismatch
+        When an entry that is there cannot be trusted.
+    CacheWriteError
+        When the disk refuses; what was published stays.
+    """
+    points = cut_points(backbone, cuts, split.images, settings)
+    planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)
+    found = {}
+    for cut, item in planned.items():
+        entry = store.find(item.key) if item.cached else None
+        if entry is not None:
+            found[cut] = entry
+    missing = {cut: points[cut] for cut in planned if cut not in found}
+    sizes = settings.batch_sizes()
+    for size in sizes if missing else []:
+        try:
+            found |= _write_split(
+                backbone, missing, split, store, settings,
+                batch_size=size, rebuild=rebuild, progress=progress,
+            )  # fmt: skip
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not isout_of_memory(error):
+                raise
+            for point in missing.values():
+                store.remove(feature_key(backbone, split, settings, point, size))
+            if size == sizes[-1]:
+                raise out_of_memory(size, settings) from error
+            progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
+    return {cut: found[cut] for cut in cuts}
+
+
+def _write_split(
+    backbone: Backbone,
+    points: Mapping[str, CutPoint],
+    split: Split,
+    store: FeatureStore,
+    settings: Settings,
+    *,
+    batch_size: int,
+    rebuild: bool,
+    progress: Progress,
+) -> dict[str, FeatureSet]:
+    """Compute the missing rows of several cuts in one pass; return the finished sets."""
+    with contextlib.ExitStack() as stack:
+        writers = {
+            cut: stack.enter_context(
+                store.writer(
+                    feature_key(backbone, split, settings, point, batch_size),
+                    n_rows=len(split),
+                    n_features=point.n_pooled,
+                    rebuild=rebuild,
+                )
+            )
+            for cut, point in points.items()
+        }
+        start = min(writer.next_row for writer in writers.values())
+        label = f"extract {backbone.short_name} {split.name}"
+        with progress.task(label, len(split), "images", done=start) as advance:
+            if start < len(split):
+                for row, features in forward_batches(
+                    backbone, list(points), split.images, settings, batch_size, start=start
+                ):
+                    for cut, values in features.items():
+                        # Cuts have shards of different length: some are ahead after a restart.
+                        skip = max(0, min(writers[cut].next_row - row, len(values)))
+                        rows = slice(row + skip, row + len(values))
+                        writers[cut].append(values[skip:], split.y[rows])
+                    advance(len(values))
+        return {cut: writer.finish() for cut, writer in writers.items()}

@@ -1,0 +1,113 @@
+"""Batches of images through a cut network: pooled in the hooks, checked for NaN and Inf."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featx.errors import FeatxError, NonFiniteFeatures
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone
+    from featx.data import Images
+    from featx.extraction.settings import Settings
+
+
+def forward_batches(
+    backbone: Backbone,
+    cuts: Sequence[str],
+    images: Images,
+    settings: Settings,
+    batch_size: int,
+    *,
+    start: int = 0,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield the row of each batch's first image, and its pooled features per cut.
+
+    Parameters
+    ----------
+    cuts : sequence of str
+        Names as the user writes them; they are the keys of the result.
+    start : int
+        First row; a multiple of `batch_size`, so that a resumed run sees the same batches.
+
+    Yields
+    ------
+    row : int
+    features : dict of str to ndarray of shape (b, n_features), float32
+
+    Raises
+    ------
+    NonFiniteFeatures
+        Names the cut, the row and the image.
+    """
+    import torch
+
+    from featx.backbones import Capture
+
+    device = settings.device
+    geometry = settings.preprocess.geometry if images.size is None else None
+    backbone.to(device)
+    batches = images.batches(batch_size, start=start, geometry=geometry, workers=settings.workers)
+    row = start
+    with Capture(backbone, cuts, settings.pool) as capture, _numerics(settings):
+        for batch in batches:
+            x = settings.preprocess.to_input(
+                torch.from_numpy(batch), device, already_sized=geometry is not None
+            )
+            found = {cut: value.cpu().numpy() for cut, value in capture(x).items()}
+            for cut, value in found.items():
+                _refuse_non_finite(value, cut, row, images)
+            yield row, found
+            row += len(batch)
+
+
+@contextlib.contextmanager
+def _numerics(settings: Settings) -> Iterator[None]:
+    """Hold the arithmetic to the precision that was asked for."""
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        if settings.device.type == "cuda":
+            # cuDNN would round fp32 convolutions to TF32's 10 bits by default.
+            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=False))
+        if settings.precision != "fp32":
+            dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float16
+            stack.enter_context(torch.autocast(settings.device.type, dtype=dtype))
+        yield
+
+
+def _refuse_non_finite(value: np.ndarray, cut: str, row: int, images: Images) -> None:
+    finite = np.isfinite(value)
+    if finite.all():
+        return
+    bad = int(np.flatnonzero(~finite.all(axis=1))[0])
+    first = value[bad][~finite[bad]][0]
+    raise NonFiniteFeatures(
+        f"Cut '{cut}' gave {first} in row {row + bad} ({images.name_of(row + bad)}). The features "
+        "must be finite: check the weights, or use --precision fp32."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch failed for want of memory, on a GPU or in the CPU's allocator."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def out_of_memory(batch_size: int, settings: Settings) -> FeatxError:
+    """Return the error for a network that does not fit even after the batches were halved."""
+    hint = (
+        f"Use --batch-size auto or {batch_size // 2}."
+        if settings.batch_size != "auto" and batch_size > 1
+        else "Use a smaller --image-size, or pool the cuts."
+    )
+    return FeatxError(
+        f"Out of memory on {settings.device} with batches of {batch_size} images. {hint}"
+    )

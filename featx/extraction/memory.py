@@ -1,0 +1,100 @@
+"""Features of images as arrays in memory: the notebook's way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featx.errors import BudgetExceeded
+from featx.extraction.forward import forward_batches, isout_of_memory, out_of_memory
+from featx.extraction.planning import memory_budget_bytes, over_budget_message
+from featx.extraction.settings import cut_points, make_settings
+from featx.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone
+    from featx.data import Images
+
+
+def extract(
+    backbone: Backbone,
+    cuts: Sequence[str],
+    images: np.ndarray | Images,
+    *,
+    image_size: int | str | None = "auto",
+    pool: str = "avg",
+    crop: str = "auto",
+    interpolation: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int | str = "auto",
+    workers: int | str = "auto",
+    memory_budget: int | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, np.ndarray]:
+    """Return the features of images at named cuts, in memory.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        From `load_backbone`.
+    cuts : sequence of str
+        Keras, module or stage names.
+    images : ndarray of shape (n, height, width, 3), uint8, or Images
+        RGB images.
+    image_size : int, "auto", "native" or None
+        Pixels a side of the network's input; ``auto`` is the weights' own size, ``native``
+        (or None) the images' own.
+    pool : str
+        ``"avg"``, ``"max"``, ``"avgmax"``, ``"gem"``, ``"flatten"`` or ``"grid:N"``; for tokens
+        ``"cls"``, ``"mean"`` or ``"flatten"``.
+    memory_budget : int, optional
+        Bytes the result may take. Default: 80 % of the free memory.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n, n_features), float32
+        Pooled activations, not standardized.
+
+    Raises
+    ------
+    UnknownName
+        A cut that the network does not have.
+    BudgetExceeded
+        When the result would not fit.
+    NonFiniteFeatures
+        Names the cut, the row and the image.
+    """
+    from featx.data import ArrayImages, Images
+
+    source = images if isinstance(images, Images) else ArrayImages(np.asarray(images))
+    settings = make_settings(
+        backbone, source, image_size=image_size, pool=pool, crop=crop, interpolation=interpolation,
+        device=device, precision=precision, batch_size=batch_size, workers=workers,
+    )  # fmt: skip
+    points = cut_points(backbone, cuts, source, settings)
+    shapes = {cut: (len(source), point.n_pooled) for cut, point in points.items()}
+    n_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
+    budget = memory_budget_bytes(memory_budget)
+    if n_bytes > budget:
+        raise BudgetExceeded(over_budget_message("The features", n_bytes, "memory", budget, points))
+    found = {cut: np.empty(shape, np.float32) for cut, shape in shapes.items()}
+    sizes = settings.batch_sizes()
+    for size in sizes:
+        try:
+            with progress.task(f"extract {backbone.short_name}", len(source), "images") as advance:
+                for row, features in forward_batches(backbone, cuts, source, settings, size):
+                    for cut, values in features.items():
+                        found[cut][row : row + len(values)] = values
+                    advance(len(values))
+            return found
+        except (RuntimeError, MemoryError) as error:
+            if not isout_of_memory(error):
+                raise
+            if size == sizes[-1]:
+                raise out_of_memory(size, settings) from error
+            progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
+    return found

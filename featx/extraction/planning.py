@@ -1,0 +1,160 @@
+"""What a run will compute and write, before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featx.errors import BudgetExceeded
+from featx.extraction.settings import Settings
+from featx.machine import available_memory_bytes
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone, CutPoint
+    from featx.cache import FeatureKey, FeatureStore
+    from featx.data import Split
+
+MEMORY_SHARE = 0.8
+
+
+def memory_budget_bytes(budget: int | None) -> int:
+    """Return the budget that was given, or 80 % of the memory that is free."""
+    return budget or int(MEMORY_SHARE * available_memory_bytes())
+
+
+def feature_key(
+    backbone: Backbone, split: Split, settings: Settings, point: CutPoint, batch_size: int
+) -> FeatureKey:
+    """Return the key under which features of a split at a cut are cached."""
+    import torch
+
+    from featx.cache import FeatureKey, shard_rows_for
+
+    preprocess = settings.preprocess.as_dict()
+    # The name of a preprocessing changes no number.
+    preprocess.pop("name", None)
+    major, minor = torch.__version__.split(".")[:2]
+    return FeatureKey(
+        backbone=backbone.name,
+        weights_digest=backbone.weights.digest,
+        dataset_digest=split.digest,
+        split=split.name,
+        preprocess=preprocess,
+        module=point.module,
+        pool=settings.pool,
+        storage=settings.storage,
+        precision=settings.precision,
+        device_kind=settings.device.type,
+        batch_size=batch_size,
+        shard_rows=shard_rows_for(point.n_pooled, batch_size, settings.storage),
+        torch_version=f"{major}.{minor}",
+    )
+
+
+@dataclass(frozen=True)
+class PlannedSet:
+    """One feature set of a run: what it is, and what of it is there.
+
+    Attributes
+    ----------
+    cut, split : str
+    key : FeatureKey
+        Of the entry that is there, or of the one that will be tried first.
+    n_rows, n_features, n_bytes : int
+        Size of the whole set.
+    rows_done : int
+        Rows already in the cache.
+    """
+
+    cut: str
+    split: str
+    key: FeatureKey
+    n_rows: int
+    n_features: int
+    n_bytes: int
+    rows_done: int
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing is left to compute."""
+        return self.rows_done == self.n_rows
+
+
+def plan_split(
+    backbone: Backbone,
+    points: Mapping[str, CutPoint],
+    split: Split,
+    store: FeatureStore,
+    settings: Settings,
+    *,
+    rebuild: bool = False,
+) -> dict[str, PlannedSet]:
+    """Return, for each cut of one split, what is cached and what is to be computed."""
+    from featx.cache import FeatureStore
+
+    planned = {}
+    for cut, point in points.items():
+        keys = [feature_key(backbone, split, settings, point, b) for b in settings.batch_sizes()]
+        done = {key: 0 if rebuild else store.progress(key) for key in keys}
+        # A run that had to halve its batches left its entry under the smaller size.
+        key = next((k for k in keys if done[k] == len(split)), keys[0])
+        planned[cut] = PlannedSet(
+            cut=cut,
+            split=split.name,
+            key=key,
+            n_rows=len(split),
+            n_features=point.n_pooled,
+            n_bytes=FeatureStore.size_bytes_for(len(split), point.n_pooled, settings.storage),
+            rows_done=done[key],
+        )
+    return planned
+
+
+def check_budget(
+    planned: Sequence[PlannedSet],
+    points: Mapping[str, CutPoint],
+    store: FeatureStore,
+    memory_budget: int,
+) -> None:
+    """Refuse what would fill the disk, or whose shards would not fit in memory.
+
+    Raises
+    ------
+    BudgetExceeded
+        Says what is needed, what there is, and what pooling would need.
+    """
+    missing = [item for item in planned if not item.cached]
+    needed = sum(item.n_bytes * (item.n_rows - item.rows_done) // item.n_rows for item in missing)
+    free = store.free_bytes()
+    if needed > free:
+        raise BudgetExceeded(over_budget_message("The features", needed, "disk", free, points))
+    # One shard per cut is collected while its encoded copy is written.
+    widest = {item.cut: item for item in missing}
+    buffers = sum(
+        2 * 4 * item.n_features * min(item.key.shard_rows, item.n_rows) for item in widest.values()
+    )
+    if buffers > memory_budget:
+        raise BudgetExceeded(
+            over_budget_message("The shards", buffers, "memory", memory_budget, points)
+        )
+
+
+def over_budget_message(
+    what: str, needed: int, where: str, limit: int, points: Mapping[str, CutPoint]
+) -> str:
+    """Return the message of a BudgetExceeded, with what pooling would save."""
+    kept = sum(point.n_pooled for point in points.values())
+    pooled = sum(
+        point.shape[0] if point.kind == "map" else point.n_pooled for point in points.values()
+    )
+    room = "is free on the disk" if where == "disk" else "may be used (--memory-budget)"
+    text = f"{what} would take {needed / 1e9:.3g} GB; {limit / 1e9:.3g} GB {room}."
+    if pooled < kept:
+        text += (
+            f" Pooling takes a {kept / pooled:.0f}th of it: --pool avg "
+            f"({pooled} instead of {kept} values an image)."
+        )
+    else:
+        text += " Use fewer images (--limit), fewer cuts, or --storage float16."
+    return text

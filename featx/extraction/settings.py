@@ -1,0 +1,147 @@
+"""How features are computed: every ``auto`` decided for these images on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featx.errors import ShapeError, UsageError
+from featx.machine import n_cpus, pick_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from featx.backbones import Backbone, CutPoint
+    from featx.data import Images, Preprocess
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+# First choice of `auto`; halved when memory runs out. 64 images fill the cores of a CPU.
+AUTO_BATCH = {"cpu": 64, "mps": 64, "cuda": 256}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How features are computed: everything of a run that changes their values.
+
+    Attributes
+    ----------
+    preprocess : Preprocess
+        Geometry and normalization of the input.
+    pool : str
+        What becomes of a map: ``"avg"``, ``"flatten"``, ...
+    device : torch.device
+        Where the forward pass runs.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of the forward pass; features leave it as float32.
+    batch_size : int or "auto"
+        Images a batch.
+    storage : {"float32", "float16"}
+        Type of the cached values.
+    workers : int
+        Processes that decode image files.
+    """
+
+    preprocess: Preprocess
+    pool: str
+    device: torch.device
+    precision: str = "fp32"
+    batch_size: int | str = "auto"
+    storage: str = "float32"
+    workers: int = 0
+
+    def batch_sizes(self) -> list[int]:
+        """Return the batch sizes to try, the largest first."""
+        if self.batch_size != "auto":
+            return [int(self.batch_size)]
+        first = AUTO_BATCH[self.device.type]
+        return [first >> k for k in range(first.bit_length())]
+
+
+def make_settings(
+    backbone: Backbone,
+    images: Images,
+    *,
+    image_size: int | str | None = "auto",
+    pool: str = "avg",
+    crop: str = "auto",
+    interpolation: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int | str = "auto",
+    storage: str = "float32",
+    workers: int | str = "auto",
+) -> Settings:
+    """Return settings with every ``auto`` decided for these images on this machine.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its weights say the normalization, and the geometry where it is ``auto``.
+    images : Images
+        Their size decides ``crop="auto"``.
+    image_size : int, "auto", "native" or None
+        Pixels a side; ``auto`` is the weights' own; ``native`` (None) leaves images as they are.
+
+    Raises
+    ------
+    ShapeError
+        When ``native`` is asked of images of many sizes.
+    UsageError
+        When the device is not there.
+    """
+    from featx.data import FileImages, resolve_crop
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"Precision '{precision}' is not known. Valid: {', '.join(PRECISIONS)}.")
+    size = backbone.preprocess.image_size if image_size == "auto" else image_size
+    native = size in (None, "native")
+    if native and images.size is None:
+        raise ShapeError(
+            "image_size is native, but the images have many sizes. Give one: --image-size 224"
+        )
+    preprocess = backbone.preprocess.with_size(
+        None if native else int(size),  # type: ignore[arg-type]
+        crop=resolve_crop(crop, images.size),
+        interpolation=None if interpolation == "auto" else interpolation,
+    )
+    return Settings(
+        preprocess=preprocess,
+        pool=pool,
+        device=pick_device(device),
+        precision=precision,
+        batch_size=batch_size,
+        storage=storage,
+        workers=_workers(workers, isinstance(images, FileImages)),
+    )
+
+
+def _workers(workers: int | str, decodes: bool) -> int:
+    if workers == "auto":
+        return n_cpus() if decodes else 0
+    return int(workers)
+
+
+def input_size(settings: Settings, images: Images) -> tuple[int, int]:
+    """Return the height and width in pixels of what enters the network."""
+    if images.size is None:
+        side = settings.preprocess.image_size
+        assert side is not None  # make_settings refuses native for many sizes
+        return side, side
+    return settings.preprocess.output_size(images.size)
+
+
+def cut_points(
+    backbone: Backbone, cuts: Sequence[str], images: Images, settings: Settings
+) -> dict[str, CutPoint]:
+    """Return what is known of each cut for these images: shape, dimensions, cost."""
+    points = backbone.describe_cuts(cuts, input_size(settings, images), pool=settings.pool)
+    by_module: dict[str, str] = {}
+    for cut, point in zip(cuts, points, strict=True):
+        if point.module in by_module:
+            raise UsageError(
+                f"Cuts '{by_module[point.module]}' and '{cut}' are the same place "
+                f"({point.module}) in {backbone.short_name}. Give one of them."
+            )
+        by_module[point.module] = cut
+    return dict(zip(cuts, points, strict=True))

@@ -1,0 +1,134 @@
+"""The machine featx runs on: devices, memory, processor, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "scikit-learn",
+    "numpy",
+    "h5py",
+    "pillow",
+    "safetensors",
+)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def available_devices() -> list[str]:
+    """Return the kinds of device torch can use here, the best first."""
+    import torch
+
+    found = ["cuda"] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """Return the device that is asked for, or the best there is.
+
+    Raises
+    ------
+    UsageError
+        When the device is not one of `DEVICES` (``cuda:1`` is fine too) or not on this machine.
+    """
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and not index.isdigit()):
+        raise UsageError(f"Device '{device}' is not known. Valid: {', '.join(DEVICES)}, cuda:N.")
+    found = available_devices()
+    if kind == "auto":
+        return torch.device(found[0])
+    if kind not in found:
+        raise UsageError(
+            f"Device '{device}' is not available here; torch {torch.__version__} sees "
+            f"{', '.join(found)}. Use --device auto."
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise UsageError(f"Device '{device}' is not here; there are {torch.cuda.device_count()}.")
+    return torch.device(device)
+
+
+def device_name(device: str) -> str:
+    """Return a device for a record: ``cuda (NVIDIA H100)``, ``cpu``."""
+    import torch
+
+    kind = device.partition(":")[0]
+    return f"{device} ({torch.cuda.get_device_name(device)})" if kind == "cuda" else device
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def n_cpus() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory_bytes() -> int:
+    """Return the bytes of memory a new job may take: the free ones, within a container's limit."""
+    found = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+        if match:
+            found.append(int(match.group(1)) * 1024)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
+        found.append(max(0, int(text) - int(used.read_text())))
+    if not found and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(found) if found else 8 * 10**9
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return a size such as ``8GB``, ``500 MB`` or ``1.5e9`` in bytes (powers of 1000).
+
+    Raises
+    ------
+    UsageError
+        When it is not a positive size.
+    """
+    match = re.fullmatch(
+        r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)(?:i?B)?\s*", str(text), re.IGNORECASE
+    )
+    try:
+        size = int(float(match.group(1)) * _UNITS[match.group(2).upper()]) if match else 0
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"'{text}' is not a size in bytes. Write it like 8GB, 500MB or 1000000.")
+    return size
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that matter to a result; absent ones are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,266 @@
+"""Linear heads on cached features: fitted in parallel, chosen on validation, tested once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featx.cache import FeatureStore
+from featx.errors import BudgetExceeded
+from featx.heads import C_GRIDS, LinearHead, fit_logistic, fit_svm, pick_C
+from featx.machine import n_cpus
+from featx.progress import SILENT, Progress
+from featx.recipes import DEFAULT_C, Recipe
+from featx.scaling import scalers_for
+
+if TYPE_CHECKING:
+    from featx.cache import FeatureKey, FeatureSet
+    from featx.heads import Choice, Fit
+    from featx.scaling import Scaler
+
+# Bytes a value of the training features takes while a head is fitted: as cached (4), scaled (4),
+# as float64 (8) and, for the SVM, as liblinear's 16-byte nodes.
+FIT_BYTES = {"svm": 32, "logistic": 24}
+
+
+@dataclass(frozen=True)
+class CutFit:
+    """The head of one cut, and how it came to be.
+
+    Attributes
+    ----------
+    head : LinearHead
+        With the training set's scaler.
+    fit : Fit
+        Of the head that is tested.
+    choice : Choice or None
+        The log, where C was chosen.
+    refit_on : str
+        ``"train"`` or ``"train+val"``.
+    predictions : dict of str to ndarray of shape (n,), int64
+        Predicted labels per split: validation (by the head fitted on train alone) and test.
+    """
+
+    head: LinearHead
+    fit: Fit
+    choice: Choice | None
+    refit_on: str
+    predictions: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One fit in a worker process, which reads the features from the cache by itself."""
+
+    store: Path
+    keys: Mapping[str, FeatureKey]
+    recipe: Recipe
+    C: float
+    on_val: bool
+    refit: bool
+
+
+def candidates(recipe: Recipe) -> tuple[float, ...]:
+    """Return the values of C that a recipe compares."""
+    if recipe.C == "auto":
+        return C_GRIDS[recipe.head]
+    if isinstance(recipe.C, tuple):
+        return tuple(sorted(set(recipe.C)))
+    return (DEFAULT_C[recipe.head] if recipe.C is None else float(recipe.C),)
+
+
+def fit_cuts(
+    features: Mapping[str, Mapping[str, FeatureSet]],
+    recipe: Recipe,
+    store: FeatureStore,
+    class_names: Mapping[int, str],
+    *,
+    memory_budget: int,
+    progress: Progress = SILENT,
+) -> dict[str, CutFit]:
+    """Fit the head of every cut and predict validation and test.
+
+    Parameters
+    ----------
+    features : mapping of str to mapping of str to FeatureSet
+        By cut, then by split.
+    recipe : Recipe
+        Head, C, scaling, seeds.
+    store : FeatureStore
+        Where the worker processes find the features.
+    class_names : mapping of int to str
+        By label.
+    memory_budget : int
+        Bytes; bounds how many heads are fitted at the same time.
+
+    Raises
+    ------
+    BudgetExceeded
+        When not even one head can be fitted within the budget.
+    """
+    values = candidates(recipe)
+    chooses = len(values) > 1
+    jobs = {
+        (cut, C): _Job(
+            store.root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False
+        )
+        for cut, sets in features.items()
+        for C in values
+    }
+    n_jobs = jobs_that_fit(features, recipe, len(jobs), memory_budget)
+    done = _run_jobs(jobs, n_jobs, f"fit {recipe.head}", progress)
+    found = {}
+    refits = {}
+    for cut, sets in features.items():
+        scores = {C: done[cut, C][1] for C in values}
+        choice = pick_C(scores) if chooses else None
+        C = choice.C if choice else values[0]
+        found[cut] = (done[cut, C][0], choice)
+        if recipe.refit and "val" in sets:
+            refits[cut, C] = replace(jobs[cut, C], on_val=False, refit=True)
+    refitted = {
+        cut: fit for (cut, _), (fit, _) in _run_jobs(refits, n_jobs, "refit", progress).items()
+    }
+    return {
+        cut: _finish(features[cut], recipe, class_names, fit, choice, refitted.get(cut))
+        for cut, (fit, choice) in found.items()
+    }
+
+
+def jobs_that_fit(
+    features: Mapping[str, Mapping[str, FeatureSet]], recipe: Recipe, n_tasks: int, budget: int
+) -> int:
+    """Return how many heads may be fitted at the same time within a memory budget.
+
+    Raises
+    ------
+    BudgetExceeded
+        When one head alone would not fit.
+    """
+    needs = {}
+    for cut, sets in features.items():
+        rows = sets["train"].n_samples
+        if recipe.refit and "val" in sets:
+            rows += sets["val"].n_samples
+        needs[cut] = FIT_BYTES[recipe.head] * rows * sets["train"].n_features
+    cut, largest = max(needs.items(), key=lambda item: item[1])
+    if largest > budget:
+        train = features[cut]["train"]
+        raise BudgetExceeded(
+            f"Fitting the head of '{cut}' ({train.n_samples:,} rows of {train.n_features:,} "
+            f"values) would take about {largest / 1e9:.3g} GB; {budget / 1e9:.3g} GB may be used "
+            "(--memory-budget). Pool the cut (--pool avg) or take fewer images (--limit)."
+        )
+    wanted = n_cpus() if recipe.jobs == "auto" else recipe.jobs
+    return max(1, min(wanted, n_tasks, budget // largest))
+
+
+def _run_jobs(
+    jobs: Mapping[Any, _Job], n_jobs: int, label: str, progress: Progress
+) -> dict[Any, tuple[Fit, float]]:
+    """Run fits, in worker processes when there is more than one at a time."""
+    if not jobs:
+        return {}
+    from joblib import Parallel, delayed, parallel_config
+
+    done = {}
+    # One BLAS thread a process: the fits share the cores between them.
+    inner = max(1, n_cpus() // n_jobs)
+    with (
+        progress.task(label, len(jobs), "heads") as advance,
+        parallel_config(backend="loky", inner_max_num_threads=inner),
+    ):
+        results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+            delayed(_fit_one)(name, job) for name, job in jobs.items()
+        )
+        for name, fit, score in results:
+            done[name] = (fit, score)
+            advance(1)
+    return done
+
+
+def _fit_one(name: Any, job: _Job) -> tuple[Any, Fit, float]:
+    """Fit one head; score it on validation when C is to be chosen."""
+    store = FeatureStore(job.store)
+    sets = {split: _open(store, key) for split, key in job.keys.items()}
+    scalers = _scalers(sets, job.recipe, refit=job.refit)
+    train = sets["train"]
+    X, y = _scaled(train, scalers["train"]), train.y
+    if job.refit:
+        X = np.concatenate([X, _scaled(sets["val"], scalers["val"])])
+        y = np.concatenate([y, sets["val"].y])
+    fit_head = fit_svm if job.recipe.head == "svm" else fit_logistic
+    fit = fit_head(
+        X, y, C=job.C, max_iter=job.recipe.max_iter, tol=job.recipe.tol, seed=job.recipe.seed
+    )
+    score = float("nan")
+    if job.on_val:
+        predicted = _plain_head(fit).predict(_scaled(sets["val"], scalers["val"]))
+        score = float(np.mean(predicted == sets["val"].y))
+    return name, fit, score
+
+
+def _open(store: FeatureStore, key: FeatureKey) -> FeatureSet:
+    found = store.find(key)
+    assert found is not None, "extraction has just completed this set"
+    return found
+
+
+def _scalers(
+    sets: Mapping[str, FeatureSet], recipe: Recipe, *, refit: bool
+) -> dict[str, Scaler | None]:
+    """Return each split's scaler; a refit on train + val takes the statistics of both."""
+    moments = {split: fs.moments for split, fs in sets.items()}
+    if refit and recipe.standardize == "train":
+        moments["train"] = moments["train"].merge(moments["val"])
+    return scalers_for(recipe.standardize, moments)
+
+
+def _scaled(features: FeatureSet, scaler: Scaler | None) -> np.ndarray:
+    X = features.read()
+    return X if scaler is None else scaler.transform(X)
+
+
+def _plain_head(fit: Fit) -> LinearHead:
+    """Return a head for features that are scaled already."""
+    names = tuple(str(label) for label in fit.classes)
+    return LinearHead(fit.kind, fit.coef, fit.intercept, fit.classes, names, None, {})
+
+
+def _finish(
+    sets: Mapping[str, FeatureSet],
+    recipe: Recipe,
+    class_names: Mapping[int, str],
+    fit: Fit,
+    choice: Choice | None,
+    refitted: Fit | None,
+) -> CutFit:
+    """Predict validation with the head fitted on train, and test, once, with the final head."""
+    predictions = {}
+    if "val" in sets:
+        scaler = _scalers(sets, recipe, refit=False)["val"]
+        predictions["val"] = _plain_head(fit).predict(_scaled(sets["val"], scaler))
+    final = fit if refitted is None else refitted
+    scalers = _scalers(sets, recipe, refit=refitted is not None)
+    if "test" in sets:
+        predictions["test"] = _plain_head(final).predict(_scaled(sets["test"], scalers["test"]))
+    head = LinearHead(
+        kind=final.kind,
+        coef=final.coef,
+        intercept=final.intercept,
+        classes=final.classes,
+        class_names=tuple(class_names[int(label)] for label in final.classes),
+        scaler=scalers["train"],
+        provenance={},
+    )
+    return CutFit(
+        head=head,
+        fit=final,
+        choice=choice,
+        refit_on="train" if refitted is None else "train+val",
+        predictions=predictions,
+    )

@@ -1,0 +1,148 @@
+"""From a recipe to everything a run needs, and the plan of what it will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featx.backbones import load_backbone
+from featx.cache import FeatureStore
+from featx.data import load_dataset
+from featx.errors import RecipeError
+from featx.extraction import (
+    PlannedSet,
+    Settings,
+    check_budget,
+    cut_points,
+    make_settings,
+    memory_budget_bytes,
+    plan_split,
+)
+
+if TYPE_CHECKING:
+    from featx.backbones import Backbone, CutPoint
+    from featx.data import Dataset
+    from featx.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe with its images, its network and its cuts found; nothing computed yet.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    dataset : Dataset
+    backbone : Backbone
+    settings : Settings
+    points : dict of str to CutPoint
+        By the cut's name as the recipe writes it, in order of execution.
+    store : FeatureStore
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    backbone: Backbone
+    settings: Settings
+    points: dict[str, CutPoint]
+    store: FeatureStore
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will compute and write.
+
+    Attributes
+    ----------
+    sets : tuple of PlannedSet
+        One per split and cut.
+    memory_budget : int
+        Bytes the run stays within.
+    """
+
+    sets: tuple[PlannedSet, ...]
+    memory_budget: int
+
+    @property
+    def bytes_to_write(self) -> int:
+        """Bytes of features that are not cached yet."""
+        return sum(
+            item.n_bytes * (item.n_rows - item.rows_done) // item.n_rows for item in self.sets
+        )
+
+    @property
+    def images_to_extract(self) -> int:
+        """Images that will go through the network."""
+        left: dict[str, int] = {}
+        for item in self.sets:
+            left[item.split] = max(left.get(item.split, 0), item.n_rows - item.rows_done)
+        return sum(left.values())
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Load images and network of a recipe and find its cuts.
+
+    Raises
+    ------
+    FeatxError
+        A wrong name, size, label or file: before anything is computed or written.
+    """
+    if not recipe.cuts:
+        raise RecipeError(
+            f"No cut is given. List those of the network: featx layers {recipe.backbone}. "
+            "Then: --cut NAME (more than one is fine)"
+        )
+    backbone = load_backbone(
+        recipe.backbone, recipe.weights, preprocess=recipe.preprocess, seed=recipe.seed
+    )
+    dataset = load_dataset(
+        recipe.dataset,
+        data_dir=recipe.data_dir,
+        classes=recipe.classes or None,
+        val=recipe.val,
+        test=recipe.test,
+        stratified=recipe.stratified,
+        seed=recipe.seed,
+        limit=recipe.limit,
+    )
+    images = dataset.splits["train"].images
+    settings = make_settings(
+        backbone,
+        images,
+        image_size=recipe.image_size,
+        pool=recipe.pool,
+        crop=recipe.crop,
+        interpolation=recipe.interpolation,
+        device=recipe.device,
+        precision=recipe.precision,
+        batch_size=recipe.batch_size,
+        storage=recipe.storage,
+        workers=recipe.workers,
+    )
+    points = cut_points(backbone, recipe.cuts, images, settings)
+    in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
+    return Prepared(recipe, dataset, backbone, settings, in_order, FeatureStore(recipe.cache_path))
+
+
+def make_plan(prepared: Prepared) -> Plan:
+    """Return what is cached and what will be computed.
+
+    Raises
+    ------
+    BudgetExceeded
+        When it would not fit the disk or the memory budget.
+    """
+    budget = memory_budget_bytes(prepared.recipe.memory_budget)
+    sets: list[PlannedSet] = []
+    for split in prepared.dataset.splits.values():
+        planned = plan_split(
+            prepared.backbone,
+            prepared.points,
+            split,
+            prepared.store,
+            prepared.settings,
+            rebuild=prepared.recipe.rebuild,
+        )
+        sets.extend(planned.values())
+    check_budget(sets, prepared.points, prepared.store, budget)
+    return Plan(tuple(sets), budget)

@@ -1,0 +1,114 @@
+"""Run a prepared recipe: extract what is missing, fit, evaluate, record, report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.extraction import extract_to_store
+from featx.pipeline.fitting import CutFit, fit_cuts
+from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare
+from featx.pipeline.recording import make_record, repeat_command
+from featx.progress import SILENT, Progress
+from featx.report import write_report
+
+if TYPE_CHECKING:
+    from featx.cache import FeatureSet
+    from featx.evaluate import RunRecord
+    from featx.recipes import Recipe
+
+
+def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
+    """Run a recipe and write its report to ``recipe.report_path``.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        From `load_recipe`, or made by hand.
+    progress : Progress, optional
+        Hears what is done.
+
+    Returns
+    -------
+    RunRecord
+        Everything the report says.
+
+    Raises
+    ------
+    FeatxError
+        Bad input, before anything is computed; or a failure, with what was cached kept.
+    """
+    prepared = prepare(recipe)
+    record, _ = run_prepared(prepared, make_plan(prepared), progress=progress)
+    return record
+
+
+def run_prepared(
+    prepared: Prepared, plan: Plan, *, progress: Progress = SILENT
+) -> tuple[RunRecord, Path]:
+    """Run what `prepare` made; return the record and the path of the report."""
+    recipe = prepared.recipe
+    timing: dict[str, float] = {}
+    start = time.perf_counter()
+    features = extract_all(prepared, plan, progress)
+    timing["extract_s"] = time.perf_counter() - start
+    if plan.images_to_extract:
+        timing["images_per_s"] = plan.images_to_extract / timing["extract_s"]
+    start = time.perf_counter()
+    fits = fit_cuts(
+        features,
+        recipe,
+        prepared.store,
+        prepared.dataset.classes,
+        memory_budget=plan.memory_budget,
+        progress=progress,
+    )
+    timing["fit_s"] = time.perf_counter() - start
+    head_files = _save_heads(prepared, fits, recipe.report_path)
+    record = make_record(prepared, features, fits, head_files, timing)
+    return record, write_report(record, recipe.report_path)
+
+
+def extract_all(
+    prepared: Prepared, plan: Plan, progress: Progress = SILENT
+) -> dict[str, dict[str, FeatureSet]]:
+    """Return the features of every cut (then split), computing what is not cached."""
+    features: dict[str, dict[str, FeatureSet]] = {cut: {} for cut in prepared.points}
+    for split in prepared.dataset.splits.values():
+        found = extract_to_store(
+            prepared.backbone,
+            list(prepared.points),
+            split,
+            prepared.store,
+            prepared.settings,
+            rebuild=prepared.recipe.rebuild,
+            progress=progress,
+        )
+        for cut, feature_set in found.items():
+            features[cut][split.name] = feature_set
+    return features
+
+
+def _save_heads(prepared: Prepared, fits: dict[str, CutFit], folder: Path) -> dict[str, str]:
+    """Save each cut's head; return the file of each, relative to the report's folder."""
+    files = {}
+    backbone, settings = prepared.backbone, prepared.settings
+    for cut, fitted in fits.items():
+        name = f"heads/{cut.replace('/', '_')}.safetensors"
+        provenance = {
+            "backbone": backbone.name,
+            "weights": backbone.weights.tag,
+            "weights_digest": backbone.weights.digest,
+            "module": prepared.points[cut].module,
+            "pool": settings.pool,
+            "preprocess": settings.preprocess.as_dict(),
+            "precision": settings.precision,
+            "standardize": prepared.recipe.standardize,
+            "fitted_on": fitted.refit_on,
+            "C": fitted.fit.C,
+            "repeat": repeat_command(prepared.recipe),
+        }
+        fitted.head.with_provenance(provenance).save(folder / name)
+        files[cut] = name
+    return files
