@@ -49,8 +49,8 @@ class Moments:
         self.m2: FloatArray = np.array(m2, dtype=np.float64)
         if self.n < 0 or self.mean.ndim != 1 or self.mean.shape != self.m2.shape:
             raise ShapeError(
-                f"Moments of {self.n} rows with a mean of shape {self.mean.shape} and an m2 of shape "
-                f"{self.m2.shape} make no sense: both must be one row of n_features values."
+                f"Moments of {self.n} rows with a mean of shape {self.mean.shape} and an m2 of "
+                f"shape {self.m2.shape}: both must be one row of n_features values."
             )
 
     @classmethod
@@ -74,7 +74,7 @@ class Moments:
 
     @property
     def var(self) -> FloatArray:
-        """Population variance (divided by n) of each feature, shape (n_features,); NaN if n is 0."""
+        """Population variance of each feature (divided by n), NaN if there are no rows."""
         if self.n == 0:
             return np.full(self.n_features, np.nan)
         return self.m2 / self.n
@@ -117,7 +117,7 @@ class Moments:
         return merged
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return ``n`` (int64, shape ()), ``mean`` and ``m2`` (float64), as `from_arrays` takes them."""
+        """Return ``n`` (int64, shape ()), ``mean`` and ``m2`` (float64) for `from_arrays`."""
         return {"n": np.array(self.n, dtype=np.int64), "mean": self.mean, "m2": self.m2}
 
     @classmethod

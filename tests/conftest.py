@@ -22,16 +22,19 @@ def find_shared() -> Path | None:
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     folder = find_shared()
-    if folder is None:
-        pytest.skip("no real data: set FEATX_TEST_SHARED to a folder with data/ and weights/")
-    return folder
+    if folder is not None:
+        return folder
+    reason = "no real data: set FEATX_TEST_SHARED to a folder with data/ and weights/"
+    if os.environ.get("FEATX_TEST_REAL") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def cifar_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `cifar-10-batches-py`, unpacked once (FEATX_TEST_CIFAR names a place to keep it)."""
     kept = os.environ.get("FEATX_TEST_CIFAR")
-    folder = Path(kept) if kept else tmp_path_factory.getbasetemp().parent / "featx-cifar10"
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("cifar10")
     script = shared_dir / "data" / "unpack_cifar10.py"
     subprocess.run([sys.executable, str(script), str(folder)], check=True)
     return folder
@@ -39,5 +42,5 @@ def cifar_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FEATX_DATA_DIR", "FEATX_CACHE_DIR"):
+    for name in ("FEATX_DATA_DIR", "FEATX_CACHE_DIR", "FEATX_DEBUG"):
         monkeypatch.delenv(name, raising=False)

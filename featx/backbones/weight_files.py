@@ -160,7 +160,7 @@ def fit(
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not name.endswith(IGNORED)
     }
-    prefix = _common_prefix(wanted, tensors, what)
+    prefix = _common_prefix([n for n in wanted if not _inside(n, head)], tensors, what)
     came = {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -192,11 +192,12 @@ def fit(
         )
     unusable = {*missing, *misshapen, *broken}
     absent = _modules_of(unusable, wanted, head)
-    notes = [f"{what}: another number of classes, so {', '.join(absent)} was left out."]
-    if misshapen == [] or not absent:
-        notes = [f"{what}: no usable {', '.join(absent)}; every cut before works."] if absent else []
+    reason = "is of another number of classes" if misshapen else "did not come"
+    notes = tuple(
+        f"{what}: '{module}' {reason}; every cut before it works." for module in absent
+    )
     usable = {n: came[n] for n in wanted if n not in unusable and not _inside(n, absent)}
-    return Fit(usable, absent, tuple(notes))
+    return Fit(usable, absent, notes)
 
 
 def load(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -209,9 +210,9 @@ def load(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
             state[name].copy_(tensor)
 
 
-def _common_prefix(wanted: Mapping[str, Any], tensors: Mapping[str, Any], what: str) -> str:
+def _common_prefix(wanted: Sequence[str], tensors: Mapping[str, Any], what: str) -> str:
     """Return the prefix with which most of the wanted names are there."""
-    # A name that ends every candidate: the longest one is the least ambiguous.
+    # The longest names are the least likely to end another name by chance.
     probes = sorted(wanted, key=len, reverse=True)[:3]
     candidates = {""} | {
         name.removesuffix(probe)

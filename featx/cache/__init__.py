@@ -1,4 +1,4 @@
-"""Feature sets on disk: immutable HDF5 shards under a manifest, found by a key that says everything."""
+"""Feature sets on disk: immutable HDF5 shards under a manifest, found by a key."""
 
 from featx.cache.feature_set import FeatureSet
 from featx.cache.keys import SCHEMA_VERSION, FeatureKey, shard_rows_for

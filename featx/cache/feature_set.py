@@ -79,7 +79,7 @@ class FeatureSet:
     @property
     def bytes_on_disk(self) -> int:
         """Bytes of the shards and the summary."""
-        return sum(file.bytes for file in self._manifest.files)
+        return sum(file.size_bytes for file in self._manifest.files)
 
     def read(
         self,
@@ -126,7 +126,9 @@ class FeatureSet:
         return result
 
     def shards(self) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-        """Yield the rows of each shard, as a slice, and their features, float32, one shard in memory.
+        """Yield the rows of each shard, as a slice, and their features in float32.
+
+        One shard is in memory at a time, and every array yielded is a new one.
 
         Raises
         ------

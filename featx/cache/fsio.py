@@ -7,6 +7,7 @@ names the path and the reason, and a failed write leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -24,7 +25,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class FileStat:
-    """One file of a folder: name, size in bytes, time of the last change in seconds since the epoch."""
+    """One file of a folder; the time of its last change is in seconds since the epoch."""
 
     name: str
     size_bytes: int
@@ -32,7 +33,7 @@ class FileStat:
 
 
 def publish(path: Path, data: bytes) -> None:
-    """Write a file so that it is there completely, and survives a power loss, or is not there at all.
+    """Write a file so that it is there completely and stays, or is not there at all.
 
     An existing file of that name is replaced in one step.
 
@@ -192,16 +193,21 @@ def folders(folder: Path) -> list[Path]:
         raise CacheError(_read_failed(folder, error)) from error
 
 
-def free_bytes(path: Path) -> int | None:
-    """Return the free space of the disk that holds `path` (which need not exist), None if unknown."""
-    for folder in (path, *path.parents):
-        try:
-            return shutil.disk_usage(folder).free
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return None
-    return None
+def free_bytes(path: Path) -> int:
+    """Return the free space, in bytes, of the disk that holds `path`, which need not exist.
+
+    Raises
+    ------
+    CacheError
+        If the disk does not say.
+    """
+    folder = path.absolute()
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise CacheError(_read_failed(folder, error)) from error
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -241,9 +247,8 @@ def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> Cach
     reason = error.strerror or str(error)
     text = f"Cannot {verb} '{path}': {reason}."
     if error.errno in _FULL:
-        free = free_bytes(path.parent)
-        text += f" Needed: {needed:,} bytes"
-        text += f", free: {free:,} bytes." if free is not None else "."
+        with contextlib.suppress(CacheError):
+            text += f" Needed: {needed:,} bytes, free: {free_bytes(path.parent):,} bytes."
         text += " Free some space, or choose another disk with --cache-dir."
     else:
         text += " Check the disk and its permissions, or choose another folder with --cache-dir."

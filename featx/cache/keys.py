@@ -17,7 +17,7 @@ ITEM_BYTES = {"float32": 4, "float16": 2}
 """Bytes per stored value, for every storage type there is."""
 
 SHARD_BYTES = 64 * 2**20
-"""Upper bound of a shard: large enough for sequential speed, small enough to lose and to hold in memory."""
+"""Upper bound of a shard: large for sequential speed, small to hold in memory and to lose."""
 
 SHARD_ROWS = 4096
 """Upper bound of the rows of a shard, so that narrow features resume in small steps too."""
@@ -101,8 +101,9 @@ class FeatureKey:
                 raise UnknownName(name.capitalize(), getattr(self, name), valid)
         if self.shard_rows % self.batch_size:
             raise UsageError(
-                f"shard_rows is {self.shard_rows}, not a multiple of the batch size {self.batch_size}: "
-                "a resumed run would see other batches. Take it from shard_rows_for()."
+                f"shard_rows is {self.shard_rows}, not a multiple of the batch size "
+                f"{self.batch_size}: a resumed run would see other batches. Take it from "
+                "shard_rows_for()."
             )
 
     def describe(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class FeatureKey:
         return cls(**ingredients)
 
     def canonical(self) -> str:
-        """Return the one text that stands for this key: sorted compact JSON with the schema version."""
+        """Return the one text of this key: sorted compact JSON with the schema version."""
         return canonical_json({"schema": SCHEMA_VERSION, **self.describe()})
 
     @property
@@ -181,7 +182,7 @@ def canonical_json(value: Any) -> str:
 
 
 def shard_rows_for(n_features: int, batch_size: int, storage: str) -> int:
-    """Return the rows of a shard: whole batches, at most about 64 MB and 4096 rows, at least one batch.
+    """Return the rows of a shard: whole batches, at least one, up to 64 MB and 4096 rows.
 
     Parameters
     ----------
@@ -215,7 +216,7 @@ def item_bytes(storage: str) -> int:
 
 
 def _as_json(preprocess: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an own copy as plain JSON values (tuples become lists), so that a key read back is equal."""
+    """Return a copy in plain JSON values (lists for tuples): a key read back is then equal."""
     if not isinstance(preprocess, Mapping) or not all(isinstance(name, str) for name in preprocess):
         raise UsageError(f"preprocess is {preprocess!r}: expected a mapping with names as keys.")
     try:

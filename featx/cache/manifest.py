@@ -42,7 +42,7 @@ class StoredFile:
     ----------
     file : str
         Its name, which holds the first 16 digits of its SHA-256.
-    bytes : int
+    size_bytes : int
         Its length.
     sha256 : str
         SHA-256 of its content.
@@ -51,7 +51,7 @@ class StoredFile:
     """
 
     file: str
-    bytes: int
+    size_bytes: int
     sha256: str
     rows: int
 
@@ -69,12 +69,14 @@ class StoredFile:
         CacheCorrupt
             If the file is missing or is not the one that was written.
         """
-        data = fsio.read_bytes(folder / self.file, self.bytes)
+        data = fsio.read_bytes(folder / self.file, self.size_bytes)
         if data is None:
             raise corrupt(folder, self.file, "the file is missing")
-        if len(data) != self.bytes:
-            length = f"more than {self.bytes}" if len(data) > self.bytes else str(len(data))
-            raise corrupt(folder, self.file, f"it has {length} bytes instead of {self.bytes}")
+        if len(data) != self.size_bytes:
+            length = (
+                f"more than {self.size_bytes}" if len(data) > self.size_bytes else str(len(data))
+            )
+            raise corrupt(folder, self.file, f"it has {length} bytes instead of {self.size_bytes}")
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise corrupt(folder, self.file, "its content does not match its SHA-256")
         return data
@@ -90,8 +92,8 @@ class StoredFile:
         size = fsio.size_bytes(folder / self.file)
         if size is None:
             raise corrupt(folder, self.file, "the file is missing")
-        if size != self.bytes:
-            raise corrupt(folder, self.file, f"it has {size} bytes instead of {self.bytes}")
+        if size != self.size_bytes:
+            raise corrupt(folder, self.file, f"it has {size} bytes instead of {self.size_bytes}")
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Manifest:
 
 
 def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Manifest | None:
-    """Return a manifest of a folder after every check that needs no shard, or None if there is none.
+    """Return a manifest of a folder, checked as far as it can be without shards, or None.
 
     Parameters
     ----------
@@ -189,9 +191,9 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
         raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
     if schema != SCHEMA_VERSION:
         raise CacheSchemaMismatch(
-            f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this featx "
-            f"reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, remove the "
-            "folder, or use the featx that wrote it."
+            f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this "
+            f"featx reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, "
+            "remove the folder, or use the featx that wrote it."
         )
     try:
         manifest = _from_content(content)
@@ -210,8 +212,8 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
 def corrupt(folder: Path, file: str, reason: str) -> CacheCorrupt:
     """Return the error that names entry, file and reason, and says what to do."""
     return CacheCorrupt(
-        f"Cache entry '{folder}' cannot be used: {file}: {reason}. Run again with --rebuild to compute "
-        "it anew, or remove the folder."
+        f"Cache entry '{folder}' cannot be used: {file}: {reason}. Run again with --rebuild to "
+        "compute it anew, or remove the folder."
     )
 
 
@@ -232,7 +234,7 @@ def _stored_file(content: dict[str, Any]) -> StoredFile:
     file = StoredFile(**content)
     if not (isinstance(file.file, str) and _DIGEST.fullmatch(file.sha256)):
         raise TypeError(f"{content!r} does not describe a file")
-    _count(file.bytes)
+    _count(file.size_bytes)
     _count(file.rows)
     return file
 
@@ -255,8 +257,8 @@ def _contradiction(manifest: Manifest) -> str | None:
         rows = min(shard_rows, manifest.n_rows - index * shard_rows)
         if not SHARD_NAME.fullmatch(shard.file) or not shard.file.startswith(f"{index:05d}-"):
             return f"shard {index} has the name {shard.file!r}"
-        if shard.rows != rows or shard.bytes < rows * row_bytes:
-            return f"shard {shard.file} cannot have {shard.rows} rows in {shard.bytes} bytes"
+        if shard.rows != rows or shard.size_bytes < rows * row_bytes:
+            return f"shard {shard.file} cannot have {shard.rows} rows in {shard.size_bytes} bytes"
     if manifest.summary:
         if not SUMMARY_NAME.fullmatch(manifest.summary.file):
             return f"the summary has the name {manifest.summary.file!r}"

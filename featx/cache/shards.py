@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AnyArray = npt.NDArray[Any]
 
-STORED_TYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+STORED_TYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 """The dtype in the file of every storage type."""
 
 _LABELS = np.dtype("<i8")

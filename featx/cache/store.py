@@ -48,7 +48,7 @@ class EntryInfo:
         Rows that are there.
     n_rows, n_features : int
         Shape when complete.
-    size_bytes : int
+    n_bytes : int
         Bytes of all files in the folder.
     complete : bool
         Whether all rows are there.
@@ -61,7 +61,7 @@ class EntryInfo:
     rows: int
     n_rows: int
     n_features: int
-    size_bytes: int
+    n_bytes: int
     complete: bool
     problem: str | None
 
@@ -79,7 +79,7 @@ class FeatureStore:
         self.root = Path(root).expanduser()
 
     def path_for(self, key: FeatureKey) -> Path:
-        """Return the folder of a key, whether it is there or not; its name is safe on every system."""
+        """Return the folder of a key, there or not; its name is safe on every system."""
         name = "-".join(_safe(part) for part in (key.module, key.pool, key.split))
         return self.root / _safe(key.backbone) / f"{name}-{key.digest[:16]}"
 
@@ -198,15 +198,13 @@ class FeatureStore:
         oldest = time.time() - older_than_s
         removed = []
         for folder in self._folders():
-            orphan = self._orphan_names(folder)
-            for file in fsio.files(folder):
-                if (
-                    file.name in orphan
-                    and file.changed_s <= oldest
-                    and fsio.remove_file(folder / file.name)
-                ):
-                    removed.append(folder / file.name)
-            if removed and removed[-1].parent == folder:
+            for orphans in (_stale_progress, _unlisted):
+                removed += [
+                    folder / file.name
+                    for file in orphans(folder)
+                    if file.changed_s <= oldest and fsio.remove_file(folder / file.name)
+                ]
+            if not fsio.files(folder):
                 fsio.remove_empty_folder(folder)
         return removed
 
@@ -227,6 +225,16 @@ class FeatureStore:
         n_files = 2 + values // SHARD_BYTES
         return values + labels + moments + n_files * _FILE_OVERHEAD_BYTES
 
+    def free_bytes(self) -> int:
+        """Return the free space, in bytes, of the disk the store is on.
+
+        Raises
+        ------
+        CacheError
+            If the disk does not say.
+        """
+        return fsio.free_bytes(self.root)
+
     def _folders(self) -> list[Path]:
         """Return the folder of every entry."""
         return [
@@ -240,7 +248,9 @@ class FeatureStore:
         """Return what is in a folder; with `deep`, after reading and checking every file."""
         manifest: Manifest | None = None
         problem = None
+        n_bytes = 0
         try:
+            n_bytes = sum(file.size_bytes for file in fsio.files(path))
             manifest = _load_any(path)
             if manifest is None:
                 problem = "no manifest: a first shard was never finished"
@@ -251,34 +261,18 @@ class FeatureStore:
                     file.check_size(path)
                 if deep:
                     _read_everything(path, manifest)
-            size = sum(file.size_bytes for file in fsio.files(path))
         except CacheError as error:
-            problem, size = str(error), 0
+            problem = str(error)
         return EntryInfo(
             path=path,
             key=manifest.key if manifest else None,
             rows=manifest.rows if manifest else 0,
             n_rows=manifest.n_rows if manifest else 0,
             n_features=manifest.n_features if manifest else 0,
-            size_bytes=size,
+            n_bytes=n_bytes,
             complete=manifest is not None and manifest.complete,
             problem=problem,
         )
-
-    def _orphan_names(self, folder: Path) -> set[str]:
-        """Return the names in a folder that no manifest lists, of the files that featx writes."""
-        names = {file.name for file in fsio.files(folder) if _is_ours(file.name)}
-        temporary = {name for name in names if name.endswith(fsio.TEMPORARY_SUFFIX)}
-        try:
-            listed = {
-                file.file
-                for name in (COMPLETE, PROGRESS)
-                if (manifest := load_manifest(folder, name)) is not None
-                for file in manifest.files
-            }
-        except CacheError:
-            return temporary
-        return temporary | (names - listed)
 
 
 def _load_any(path: Path, key: FeatureKey | None = None) -> Manifest | None:
@@ -293,6 +287,30 @@ def _read_everything(path: Path, manifest: Manifest) -> None:
         return
     for shard in manifest.shards:
         read_shard(path, shard, manifest)
+
+
+def _stale_progress(folder: Path) -> list[fsio.FileStat]:
+    """Return the progress file of a set that has been completed since."""
+    try:
+        complete = load_manifest(folder, COMPLETE) is not None
+    except CacheError:
+        return []
+    return [file for file in fsio.files(folder) if complete and file.name == PROGRESS]
+
+
+def _unlisted(folder: Path) -> list[fsio.FileStat]:
+    """Return the temporary files, shards and summaries of a folder that no manifest lists."""
+    files = [file for file in fsio.files(folder) if _is_ours(file.name)]
+    try:
+        listed = {
+            file.file
+            for name in (COMPLETE, PROGRESS)
+            if (manifest := load_manifest(folder, name)) is not None
+            for file in manifest.files
+        }
+    except CacheError:  # what it lists is not known: only temporary files are certain
+        listed = {file.name for file in files if not file.name.endswith(fsio.TEMPORARY_SUFFIX)}
+    return [file for file in files if file.name not in listed]
 
 
 def _is_ours(name: str) -> bool:

@@ -64,6 +64,7 @@ class FeatureWriter:
         self._moments = Moments.empty(n_features)
         self._labels = np.empty(n_rows, dtype=np.int64)
         self._filled = 0
+        self._closed = False
         if rebuild:
             # Complete first: a crash in between leaves an entry that goes on, not one that is
             # believed.
@@ -93,6 +94,8 @@ class FeatureWriter:
             published.
         CacheWriteError
             If the disk refuses.
+        CacheError
+            If the writer is closed: behind the end of the ``with`` block, or a shard that failed.
         """
         self._check(features, labels)
         taken = 0
@@ -106,7 +109,6 @@ class FeatureWriter:
             taken += rows
             if self._filled == self._manifest.key.shard_rows:
                 self._publish_shard()
-                self._manifest.publish(self.path)
 
     def finish(self) -> FeatureSet:
         """Publish the rest and the complete manifest, and return the set.
@@ -114,7 +116,7 @@ class FeatureWriter:
         Raises
         ------
         CacheError
-            If rows are missing.
+            If rows are missing, or the writer is closed.
         NonFiniteFeatures
             As `append`.
         CacheCorrupt
@@ -122,6 +124,7 @@ class FeatureWriter:
         CacheWriteError
             If the disk refuses.
         """
+        self._check_open()
         if not self._manifest.complete:
             rows = self.next_row + self._filled
             if rows != self._manifest.n_rows:
@@ -150,11 +153,10 @@ class FeatureWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._filled = 0
+        self._closed = True
 
     def _resume(self, fresh: Manifest) -> Manifest:
-        """Return what can be continued, every file verified, and take over its labels and moments."""
-        fsio.make_folder(self.path)
+        """Return what can be continued, verified, and take over its labels and moments."""
         for name in (COMPLETE, PROGRESS):
             found = load_manifest(self.path, name, fresh.key)
             if found is None:
@@ -177,12 +179,14 @@ class FeatureWriter:
         return fresh
 
     def _take_over(self, features: npt.NDArray[Any], labels: npt.NDArray[Any], start: int) -> None:
-        """Add the moments and labels of one shard; the same values give the same bits on every run."""
+        """Add moments and labels of a shard; computed from the stored values, as when it was new."""
         self._moments = self._moments.merge(Moments.of(features))
         self._labels[start : start + len(labels)] = labels
 
     def _publish_shard(self) -> None:
-        """Write the buffered rows as the next shard; the manifest is still to be published."""
+        """Write the buffered rows as the next shard, then the manifest that lists it."""
+        # Until the shard is safe: rows behind a shard that failed would be out of place.
+        self._closed = True
         features = self._buffer[: self._filled]
         labels = self._labels[self.next_row : self.next_row + self._filled]
         moments = self._moments.merge(Moments.of(features))
@@ -190,19 +194,23 @@ class FeatureWriter:
             raise self._non_finite(features)
         data = encode_shard(features, labels)
         shard = StoredFile.of(f"{len(self._manifest.shards):05d}", data, self._filled)
+        fsio.make_folder(self.path)
         fsio.publish(self.path / shard.file, data)
-        self._moments = moments
         self._manifest = replace(self._manifest, shards=(*self._manifest.shards, shard))
+        self._manifest.publish(self.path)
+        self._moments = moments
         self.next_row += self._filled
         self._filled = 0
+        self._closed = False
 
     def _check(self, features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
         """Refuse rows that are not what was announced."""
+        self._check_open()
         d = self._manifest.n_features
         if features.ndim != 2 or features.shape[1] != d or features.dtype != np.float32:
             raise ShapeError(
-                f"Features of shape {features.shape} and type {features.dtype}: expected (n, {d}) and "
-                "float32."
+                f"Features of shape {features.shape} and type {features.dtype}: expected "
+                f"(n, {d}) and float32."
             )
         if labels.shape != (len(features),) or labels.dtype.kind not in "iu":
             raise ShapeError(
@@ -213,13 +221,20 @@ class FeatureWriter:
         if rows > self._manifest.n_rows:
             raise ShapeError(f"Row {rows} appended to a set of {self._manifest.n_rows} rows.")
 
+    def _check_open(self) -> None:
+        """Refuse to go on after the end of the ``with`` block or a shard that failed."""
+        if self._closed:
+            raise CacheError(
+                f"The writer of '{self.path}' is closed; a new one goes on at row {self.next_row}."
+            )
+
     def _non_finite(self, features: npt.NDArray[Any]) -> NonFiniteFeatures:
         """Return the error that names the first value that is not a finite number."""
         row, column = np.argwhere(~np.isfinite(features))[0]
         key = self._manifest.key
         text = (
-            f"Feature {column} of row {self.next_row + row} at '{key.module}' (split '{key.split}') is "
-            f"{features[row, column]}."
+            f"Feature {column} of row {self.next_row + row} at '{key.module}' (split "
+            f"'{key.split}') is {features[row, column]}."
         )
         if key.storage == "float16":
             text += " float16 ends at 65504: store float32 if the network gave a larger number."

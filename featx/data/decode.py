@@ -109,7 +109,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("its grey values do not fit 16 bits; save it with 8 or 16 bits")
-        # An integer image of 8-bit values would come out black, but PNG and TIFF say 8 bits then.
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floats without a known range; save it with 8 or 16 bits")
@@ -157,9 +156,11 @@ def probe(path: Path) -> Header | str:
         if not content:
             return "it is empty"
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            image.draft("RGB", (1, 1))
+            full_size = image.size
+            coarse = image.draft("RGB", (1, 1)) is not None
             image.load()
+            # Asked after loading where possible: Pillow turns a TIFF upright while it loads it.
+            width, height = full_size if coarse else image.size
             if image.mode.startswith(("I", "F")):
                 _to_rgb(image)
             turned = _orientation(image) >= 5

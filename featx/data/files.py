@@ -129,11 +129,10 @@ def _load(
     for path in paths:
         image = decode(path)
         arrays.append(np.asarray(image) if geometry is None else geometry(image))
-        expected = size or arrays[0].shape[:2]
-        if arrays[-1].shape[:2] != expected:
+        if size is not None and arrays[-1].shape[:2] != size:
             raise DataError(
                 f"Image {path} is {arrays[-1].shape[0]} x {arrays[-1].shape[1]} pixels, expected "
-                f"{expected[0]} x {expected[1]}. Was it changed meanwhile? Start again."
+                f"{size[0]} x {size[1]}: it was changed meanwhile. Start again."
             )
     return np.stack(arrays)
 

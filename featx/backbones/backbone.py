@@ -1,0 +1,281 @@
+"""A pretrained network, ready to be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from featx.backbones.cuts import CutNames
+from featx.backbones.pooling import Pooling, parse_pooling
+from featx.backbones.probe import CutPoint, Seen, Trace, kind_and_shape, trace
+from featx.backbones.registry import Network, build, find_network
+from featx.backbones.preprocessing import named_preprocess, preprocess_of_tag
+from featx.backbones.weight_files import fit, load
+from featx.backbones.weights import WeightsInfo, read_weights, weights_digest
+from featx.errors import ShapeError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from featx.data import Preprocess
+
+# Modules that may be a torchvision network's classifier.
+_TORCHVISION_HEADS = ("fc", "classifier", "head", "heads")
+
+
+class Backbone:
+    """A network in eval mode with its weights; made by `load_backbone`.
+
+    Attributes
+    ----------
+    name, short_name : str
+        ``"torchvision/resnet50"``, ``"resnet50"``.
+    library : str
+        ``"torchvision"`` or ``"timm"``.
+    model : nn.Module
+        In eval mode, no parameter requires a gradient; on the CPU until `to` is called.
+    weights : WeightsInfo
+        Where they came from, and their digest.
+    preprocess : Preprocess
+        What the weights want images to go through.
+    absent : tuple of str
+        Classifier modules whose weights did not come; cuts at or behind them are refused.
+    notes : tuple of str
+        What a user should know of the weights, one sentence each.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        model: nn.Module,
+        weights: WeightsInfo,
+        preprocess: Preprocess,
+        *,
+        absent: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = network.name
+        self.short_name = network.short_name
+        self.library = network.library
+        self.model = model.eval().requires_grad_(False)
+        self.weights = weights
+        self.preprocess = preprocess
+        self.absent = absent
+        self.notes = notes
+        self._names = CutNames(model, network.model, self.short_name)
+        self._traces: dict[tuple[int, int], Trace] = {}
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, weights={self.weights.tag!r})"
+
+    def to(self, device: torch.device | str) -> Backbone:
+        """Move the network to a device; returns itself."""
+        self.model.to(device)
+        return self
+
+    def resolve(self, cut: str) -> str:
+        """Return the library's own name of the module a cut stands for.
+
+        Parameters
+        ----------
+        cut : str
+            Keras' name (``conv4_block6_out``), a stage (``stage3``) or the module's own name.
+
+        Raises
+        ------
+        UnknownName
+            Names the closest cuts.
+        """
+        return self._names.resolve(cut)
+
+    def aliases_of(self, module: str) -> tuple[str, ...]:
+        """Return a module's other names: Keras' and the stage's that it ends."""
+        return self._names.aliases_of(module)
+
+    def cut_points(
+        self, image_size: int | tuple[int, int], pool: str = "avg", all_modules: bool = False
+    ) -> list[CutPoint]:
+        """Return the places to cut, in order of execution.
+
+        Parameters
+        ----------
+        image_size : int or tuple of int
+            Side of a square, or height and width, in pixels.
+        pool : str
+            For `CutPoint.n_pooled`; cuts that it cannot take are left out.
+        all_modules : bool
+            Every module that can be cut, instead of named ones, blocks and single top layers.
+
+        Raises
+        ------
+        ShapeError
+            When the network cannot take images of that size.
+        """
+        found = self._trace(image_size)
+        pooling = parse_pooling(pool)
+        points = []
+        for module in found.seen:
+            if not module or not (all_modules or self._is_listed(module)):
+                continue
+            try:
+                points.append(self._cut_point(module, module, found, pooling))
+            except (UsageError, WeightsError):
+                continue
+        return points
+
+    def describe_cuts(
+        self,
+        cuts: Sequence[str],
+        image_size: int | tuple[int, int],
+        pool: str | Mapping[str, str] = "avg",
+    ) -> list[CutPoint]:
+        """Return the cut points called `cuts`, in that order.
+
+        Parameters
+        ----------
+        cuts : sequence of str
+            Any of their names.
+        image_size : int or tuple of int
+            Side of a square, or height and width, in pixels.
+        pool : str or mapping of cut to str
+            For `CutPoint.n_pooled`.
+
+        Raises
+        ------
+        UnknownName
+            For a name that is not there.
+        UsageError
+            For a module that runs more than once, or never, or puts out no tensor.
+        WeightsError
+            For a cut at or behind a classifier whose weights did not come.
+        ShapeError
+            When the network cannot take that image size, or the pooling that cut.
+        """
+        found = self._trace(image_size)
+        poolings = poolings_of(cuts, pool)
+        return [self._cut_point(self.resolve(cut), cut, found, poolings[cut]) for cut in cuts]
+
+    def check_cut(self, cut: str) -> str:
+        """Return the module of a cut, if the network can be cut there at all.
+
+        Looks at one pass at the network's own image size, and so before any image is read.
+
+        Raises
+        ------
+        UnknownName, UsageError, WeightsError
+            As `describe_cuts`.
+        """
+        module = self.resolve(cut)
+        found = self._trace(self.preprocess.image_size or 224)
+        self._output(module, cut, found)
+        return module
+
+    def channels_last(self) -> bool:
+        """Return whether maps whose shape does not tell are (N, H, W, C), as in Swin networks."""
+        fmt = str(getattr(self.model, "output_fmt", ""))
+        return fmt.endswith("NHWC") or type(self.model).__name__ == "SwinTransformer"
+
+    def prefix_tokens(self, module: str) -> tuple[int, bool]:
+        """Return how many tokens stand before the patches' at a module, and whether one is a class.
+
+        The patch embedding runs before the class token is put in.
+        """
+        if module.split(".")[0] == "patch_embed":
+            return 0, False
+        if self.library == "torchvision":
+            has_class = hasattr(self.model, "class_token")
+            return int(has_class), has_class
+        n_prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
+        has_class = n_prefix > 0 and getattr(self.model, "cls_token", None) is not None
+        return n_prefix, has_class
+
+    def _trace(self, image_size: int | tuple[int, int]) -> Trace:
+        """Return what one pass at a size shows, from memory where it was asked before."""
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if min(size) < 1:
+            raise ShapeError(f"Image size {size[0]} x {size[1]} px is not possible.")
+        if size not in self._traces:
+            native = self.preprocess.image_size or 224
+            self._traces[size] = trace(
+                self.model, size, native_size=native, name=self.short_name
+            )
+        return self._traces[size]
+
+    def _is_listed(self, module: str) -> bool:
+        """Return whether a module is worth a line: named, a block, or a single layer on top."""
+        if self.aliases_of(module):
+            return True
+        inside_named = any(
+            module.startswith(named + ".") for named in self._names.keras.values()
+        )
+        if inside_named:
+            return False
+        children = list(self.model.get_submodule(module).children())
+        if not children:
+            return "." not in module
+        return any(next(child.parameters(), None) is not None for child in children)
+
+    def _output(self, module: str, cut: str, found: Trace) -> Seen:
+        """Return what a module showed, or raise if it cannot be a cut."""
+        seen = found.seen.get(module)
+        if seen is None:
+            raise UsageError(
+                f"Cut '{cut}' never runs in {self.short_name} when it only looks at images. "
+                f"List the ones that do: featx layers {self.short_name} --all"
+            )
+        for gone in self.absent:
+            if gone in found.seen and found.seen[gone].order <= seen.order:
+                raise WeightsError(
+                    f"Cut '{cut}' of {self.short_name} needs the weights of '{gone}', which "
+                    f"{self.weights.tag} does not bring. Every cut before '{gone}' works."
+                )
+        if found.runs[module] > 1:
+            block = module.rpartition(".")[0]
+            raise UsageError(
+                f"Cut '{cut}' runs {found.runs[module]} times in one pass of {self.short_name}, so "
+                f"it is no single place. Cut at the block it belongs to: '{block}'."
+            )
+        if seen.output is None:
+            raise UsageError(
+                f"Cut '{cut}' of {self.short_name} puts out a {seen.output_type}, not one tensor. "
+                f"List the ones that do: featx layers {self.short_name} --all"
+            )
+        kind, _, _ = self._kind(seen.output, found)
+        if seen.output[0] != 1 or not kind:
+            raise UsageError(
+                f"Cut '{cut}' of {self.short_name} puts out {seen.output} for one image: no map, "
+                f"tokens or vector per image. Cut at the block it belongs to."
+            )
+        return seen
+
+    def _kind(self, output: tuple[int, ...], found: Trace) -> tuple[str, tuple[int, ...], bool]:
+        return kind_and_shape(output, found.image_size, channels_last=self.channels_last())
+
+    def _cut_point(self, module: str, cut: str, found: Trace, pooling: Pooling) -> CutPoint:
+        """Put together what is known of a cut."""
+        seen = self._output(module, cut, found)
+        assert seen.output is not None
+        kind, shape, _ = self._kind(seen.output, found)
+        prefix, has_class = self.prefix_tokens(module)
+        if kind == "tokens" and pooling.name == "cls" and not has_class:
+            raise ShapeError(pooling_needs_class_token(cut, self.short_name))
+        return CutPoint(
+            module=module,
+            aliases=self.aliases_of(module),
+            stage=self._stage(seen, found),
+            kind=kind,
+            shape=shape,
+            n_flat=parse_pooling("flatten").n_features(kind, shape),
+            n_pooled=pooling.n_features(kind, shape),
+            multiply_adds=seen.multiply_adds,
+            n_parameters=seen.n_parameters,
+            order=seen.order,
+        )
+
+    def _stage(self, seen: Seen, found: Trace) -> str | None:
+        """Return the first stage that has not ended before this module."""
+        for stage, end in self._names.stages.items():
+            if end in found.seen and found.seen[end].order >= seen.order:
+                return stage
+        return None
