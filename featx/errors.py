@@ -67,8 +67,8 @@ class UnknownName(UsageError):
         if self.closest:
             text += f" Closest: {quoted(self.closest)}."
         elif names:
-            shown = quoted(names[:12])
-            text += f" Valid: {shown}{', ...' if len(names) > 12 else ''}."
+            more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+            text += f" Valid: {quoted(names[:12])}{more}."
         super().__init__(f"{text} {hint}".rstrip())
 
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by every test: real data where it is at hand, and nothing of the user's environment."""
+"""Fixtures of every test: real data where it is at hand, nothing of the user's environment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def cifar_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with `cifar-10-batches-py`, unpacked once (FEATX_TEST_CIFAR names a place to keep it)."""
+    """Folder with `cifar-10-batches-py`, unpacked once; FEATX_TEST_CIFAR keeps it."""
     kept = os.environ.get("FEATX_TEST_CIFAR")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("cifar10")
     script = shared_dir / "data" / "unpack_cifar10.py"

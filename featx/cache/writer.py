@@ -129,8 +129,8 @@ class FeatureWriter:
             rows = self.next_row + self._filled
             if rows != self._manifest.n_rows:
                 raise CacheError(
-                    f"The feature set '{self.path}' has {rows} of {self._manifest.n_rows} rows; it is "
-                    "complete when all have been appended."
+                    f"The feature set '{self.path}' has {rows} of {self._manifest.n_rows} rows; "
+                    "append the others before finish()."
                 )
             if self._filled:
                 self._publish_shard()
@@ -179,7 +179,7 @@ class FeatureWriter:
         return fresh
 
     def _take_over(self, features: npt.NDArray[Any], labels: npt.NDArray[Any], start: int) -> None:
-        """Add moments and labels of a shard; computed from the stored values, as when it was new."""
+        """Add moments and labels of a shard, from the stored values as when it was new."""
         self._moments = self._moments.merge(Moments.of(features))
         self._labels[start : start + len(labels)] = labels
 

@@ -1,0 +1,71 @@
+"""Devices, memory, sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featx.errors import UsageError
+from featx.machine import (
+    available_devices,
+    available_memory_bytes,
+    cpu_name,
+    n_cpus,
+    parse_bytes,
+    pick_device,
+    versions,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GB", 8e9),
+        ("8 G", 8e9),
+        ("1.5k", 1500),
+        ("1e3", 1000),
+        (4096, 4096),
+        ("2TB", 2e12),
+        ("7MiB", 7e6),
+    ],
+)
+def test_sizes(text: str | int, size: float) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-3GB", "0", "eight", "1.2.3GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="8GB"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 10**15))
+def test_a_plain_number_is_itself(n: int) -> None:
+    assert parse_bytes(n) == n
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert available_devices()[-1] == "cpu"
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == available_devices()[0]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
+def test_an_unknown_device_lists_the_valid_ones(name: str) -> None:
+    with pytest.raises(UsageError, match="Valid: auto, cpu, cuda, mps"):
+        pick_device(name)
+
+
+def test_an_absent_device_says_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featx.machine.available_devices", lambda: ["cpu"])
+    with pytest.raises(UsageError, match=r"sees cpu\. Use --device auto"):
+        pick_device("cuda")
+
+
+def test_the_machine_is_described() -> None:
+    assert available_memory_bytes() > 10**8
+    assert n_cpus() >= 1
+    assert cpu_name()
+    assert versions()["torch"] == torch.__version__
