@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.backbones.cuts import CutNames
-from featx.backbones.pooling import Pooling, parse_pooling
+from featx.backbones.pooling import NO_CLASS_TOKEN, Pooling, parse_pooling, poolings_of
 from featx.backbones.probe import CutPoint, Seen, Trace, kind_and_shape, trace
-from featx.backbones.registry import Network, build, find_network
-from featx.backbones.preprocessing import named_preprocess, preprocess_of_tag
-from featx.backbones.weight_files import fit, load
-from featx.backbones.weights import WeightsInfo, read_weights, weights_digest
+from featx.backbones.registry import Network
+from featx.backbones.weight_files import inside
+from featx.backbones.weights import WeightsInfo
 from featx.errors import ShapeError, UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from featx.data import Preprocess
-
-# Modules that may be a torchvision network's classifier.
-_TORCHVISION_HEADS = ("fc", "classifier", "head", "heads")
 
 
 class Backbone:
@@ -105,7 +101,7 @@ class Backbone:
         pool : str
             For `CutPoint.n_pooled`; cuts that it cannot take are left out.
         all_modules : bool
-            Every module that can be cut, instead of named ones, blocks and single top layers.
+            Every module that can be cut, instead of named ones, top ones and blocks.
 
         Raises
         ------
@@ -181,7 +177,7 @@ class Backbone:
 
         The patch embedding runs before the class token is put in.
         """
-        if module.split(".")[0] == "patch_embed":
+        if inside(module, ["patch_embed"]):
             return 0, False
         if self.library == "torchvision":
             has_class = hasattr(self.model, "class_token")
@@ -192,28 +188,24 @@ class Backbone:
 
     def _trace(self, image_size: int | tuple[int, int]) -> Trace:
         """Return what one pass at a size shows, from memory where it was asked before."""
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(size) < 1:
             raise ShapeError(f"Image size {size[0]} x {size[1]} px is not possible.")
         if size not in self._traces:
             native = self.preprocess.image_size or 224
-            self._traces[size] = trace(
-                self.model, size, native_size=native, name=self.short_name
-            )
+            self._traces[size] = trace(self.model, size, native_size=native, name=self.short_name)
         return self._traces[size]
 
     def _is_listed(self, module: str) -> bool:
-        """Return whether a module is worth a line: named, a block, or a single layer on top."""
+        """Return whether a module is worth a line: named, on top, or a block with layers."""
         if self.aliases_of(module):
             return True
-        inside_named = any(
-            module.startswith(named + ".") for named in self._names.keras.values()
-        )
+        inside_named = any(module.startswith(named + ".") for named in self._names.keras.values())
         if inside_named:
             return False
-        children = list(self.model.get_submodule(module).children())
-        if not children:
-            return "." not in module
+        if "." not in module:
+            return True
+        children = self.model.get_submodule(module).children()
         return any(next(child.parameters(), None) is not None for child in children)
 
     def _output(self, module: str, cut: str, found: Trace) -> Seen:
@@ -225,16 +217,17 @@ class Backbone:
                 f"List the ones that do: featx layers {self.short_name} --all"
             )
         for gone in self.absent:
-            if gone in found.seen and found.seen[gone].order <= seen.order:
+            orders = [other.order for name, other in found.seen.items() if inside(name, [gone])]
+            if orders and min(orders) <= seen.order:
                 raise WeightsError(
                     f"Cut '{cut}' of {self.short_name} needs the weights of '{gone}', which "
                     f"{self.weights.tag} does not bring. Every cut before '{gone}' works."
                 )
         if found.runs[module] > 1:
-            block = module.rpartition(".")[0]
+            block = next((name for name in _parents(module) if found.runs[name] == 1), "")
             raise UsageError(
                 f"Cut '{cut}' runs {found.runs[module]} times in one pass of {self.short_name}, so "
-                f"it is no single place. Cut at the block it belongs to: '{block}'."
+                f"it is no single place. Cut at the block around it: '{block}'."
             )
         if seen.output is None:
             raise UsageError(
@@ -257,9 +250,8 @@ class Backbone:
         seen = self._output(module, cut, found)
         assert seen.output is not None
         kind, shape, _ = self._kind(seen.output, found)
-        prefix, has_class = self.prefix_tokens(module)
-        if kind == "tokens" and pooling.name == "cls" and not has_class:
-            raise ShapeError(pooling_needs_class_token(cut, self.short_name))
+        if kind == "tokens" and pooling.name == "cls" and not self.prefix_tokens(module)[1]:
+            raise ShapeError(f"Cut '{cut}' of {self.short_name}: {NO_CLASS_TOKEN}")
         return CutPoint(
             module=module,
             aliases=self.aliases_of(module),
@@ -279,3 +271,9 @@ class Backbone:
             if end in found.seen and found.seen[end].order >= seen.order:
                 return stage
         return None
+
+
+def _parents(module: str) -> list[str]:
+    """Return the modules around a module, the innermost first."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]

@@ -1,15 +1,16 @@
 """Names for places in a network: Keras' names and stages, mapped to the library's own modules.
 
 An alias promises the position in the network, nothing more: weights and preprocessing may differ
-from Keras'. Keras' VGG convolutions contain their ReLU, so ``block4_conv1`` of VGG16 is torchvision's
-``features.18``, the output of the ReLU, while ``features.17`` is the convolution alone. Keras'
-ResNet-50 is version 1, with the stride on the first 1x1 convolution of a block; torchvision's and
-timm's is "v1.5", with the stride on the 3x3.
+from Keras'. Keras' VGG convolutions contain their ReLU, so ``block4_conv1`` of VGG16 is
+torchvision's ``features.18``, the output of the ReLU, while ``features.17`` is the convolution
+alone. Keras' ResNet-50 is version 1, with the stride on the first 1x1 convolution of a block;
+torchvision's and timm's is "v1.5", with the stride on the 3x3.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.errors import UnknownName, UsageError
@@ -90,7 +91,7 @@ class CutNames:
         hint = f"List them all: featx layers {self.where}"
         if re.fullmatch(r"stage\d+", cut) and not self.stages:
             raise UsageError(
-                f"Cut '{cut}': the stages of {self.where} have no names. Use a module's name. {hint}"
+                f"Cut '{cut}': {self.where} has no named stages. Use a module's name. {hint}"
             )
         # Short names first: among equally close ones they are what was meant.
         raise UnknownName(
@@ -103,7 +104,7 @@ class CutNames:
         return tuple(alias for alias, target in names.items() if target == module)
 
 
-def _keras_names(model: nn.Module, network: str, modules: tuple[str, ...]) -> dict[str, str]:
+def _keras_names(model: nn.Module, network: str, modules: Sequence[str]) -> dict[str, str]:
     """Return alias to module for the families Keras has: VGG and ResNet."""
     if _is_vgg(model):
         names = _vgg_features(model)
@@ -161,9 +162,7 @@ def _vgg_features(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def _first_there(
-    table: dict[str, tuple[str, ...]], modules: tuple[str, ...]
-) -> dict[str, str]:
+def _first_there(table: Mapping[str, Sequence[str]], modules: Sequence[str]) -> dict[str, str]:
     """Return alias to the first of its candidate modules that exists."""
     return {
         alias: next(name for name in candidates if name in modules)

@@ -119,7 +119,7 @@ def installed_weight_packages() -> list[str]:
 
 
 def _file_of(package: WeightPackage) -> Path | None:
-    """Return where a package's weights are, without importing it; None where it is not installed."""
+    """Return where a package's weights are, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(package.name)
     folders = spec.submodule_search_locations if spec is not None else None
     paths = [Path(folder, package.file) for folder in folders or ()]
@@ -170,9 +170,7 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def _renamed(
-    tensors: Mapping[str, torch.Tensor], model: nn.Module
-) -> dict[str, torch.Tensor]:
+def _renamed(tensors: Mapping[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
     """Give tensors the network's names by their order, which is the same in these known files.
 
     Both list the layers from the input to the output; each pair must have the same shape and the

@@ -14,10 +14,11 @@ kind       shape          what it is
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featx.errors import ShapeError, UnknownName, UsageError
+from featx.errors import ShapeError, UnknownName, UsageError, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,10 @@ NAMES = ("flatten", "avg", "max", "avgmax", "gem", "grid:N", "cls", "mean")
 # human annotation", with the exponent and the floor of the authors' code.
 GEM_P = 3.0
 GEM_EPS = 1e-6
+
+NO_CLASS_TOKEN = (
+    "pooling 'cls' needs a class token, and there is none at this cut. Use 'mean' or 'flatten'."
+)
 
 
 @dataclass(frozen=True)
@@ -96,30 +101,26 @@ class Pooling:
         """
         import torch
 
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            if kind == "vector" or self.name == "flatten":
-                # The next module may write in place: never hand out a view.
-                return x.flatten(1).clone(memory_format=torch.contiguous_format)
-            self._refuse(kind)
-            if self.name == "cls":
-                if not class_token:
-                    raise ShapeError(
-                        "Pooling 'cls' needs a class token, and this network has none at this cut. "
-                        "Use 'mean' or 'flatten'."
-                    )
-                return x[:, 0].clone()
-            if self.grid:
-                return torch.nn.functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
-            # (N, C, positions), whatever the kind.
-            flat = x.flatten(2) if kind == "map" else x[:, prefix_tokens:].transpose(1, 2)
-            if self.name == "max":
-                return flat.amax(2)
-            if self.name == "avgmax":
-                return torch.cat([flat.mean(2), flat.amax(2)], 1)
-            if self.name == "gem":
-                return flat.clamp(min=GEM_EPS).pow(GEM_P).mean(2).pow(1.0 / GEM_P)
-            return flat.mean(2)
+        x = x.float()
+        if kind == "vector" or self.name == "flatten":
+            # The next module may write in place: never hand out a view.
+            return x.flatten(1).clone(memory_format=torch.contiguous_format)
+        self._refuse(kind)
+        if self.name == "cls":
+            if not class_token:
+                raise ShapeError(NO_CLASS_TOKEN)
+            return x[:, 0].clone()
+        if self.grid:
+            return torch.nn.functional.adaptive_avg_pool2d(x, self.grid).flatten(1).clone()
+        # (N, C, positions), whatever the kind.
+        flat = x.flatten(2) if kind == "map" else x[:, prefix_tokens:].transpose(1, 2)
+        if self.name == "max":
+            return flat.amax(2)
+        if self.name == "avgmax":
+            return torch.cat([flat.mean(2), flat.amax(2)], 1)
+        if self.name == "gem":
+            return flat.clamp(min=GEM_EPS).pow(GEM_P).mean(2).pow(1.0 / GEM_P)
+        return flat.mean(2)
 
     def _refuse(self, kind: str) -> None:
         """Raise for a pooling that makes no sense for `kind`."""
@@ -163,3 +164,18 @@ def parse_pooling(text: str) -> Pooling:
     if text not in NAMES:
         raise UnknownName("Pooling", text, NAMES, hint=f"All of them: {', '.join(NAMES)}.")
     return Pooling(text)
+
+
+def poolings_of(cuts: Sequence[str], pool: str | Mapping[str, str]) -> dict[str, Pooling]:
+    """Return the pooling of each cut, from one for all or one for each.
+
+    Raises
+    ------
+    UsageError
+        When a mapping leaves a cut out.
+    """
+    if isinstance(pool, str):
+        return dict.fromkeys(cuts, parse_pooling(pool))
+    if left_out := [cut for cut in cuts if cut not in pool]:
+        raise UsageError(f"No pooling is given for {quoted(left_out)}. Name one for every cut.")
+    return {cut: parse_pooling(pool[cut]) for cut in cuts}

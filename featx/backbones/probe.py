@@ -1,7 +1,7 @@
 """One forward pass that only looks: order of execution, shapes and costs of every module.
 
-The pass runs on torch's "meta" device where the network allows it, so it computes shapes and counts
-multiply-adds without touching a weight; where it does not, one black image goes through the network.
+The pass runs on torch's "meta" device where the network allows it, so it finds shapes and counts
+multiply-adds without touching a weight; elsewhere one black image goes through the network.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from featx.errors import ShapeError
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-# Beyond this nobody cuts; it bounds the search for a size that works.
-MAX_IMAGE_SIZE = 1024
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def fit(
     wanted = {
         name: tensor for name, tensor in model.state_dict().items() if not name.endswith(IGNORED)
     }
-    prefix = _common_prefix([n for n in wanted if not _inside(n, head)], tensors, what)
+    prefix = _common_prefix([n for n in wanted if not inside(n, head)], tensors, what)
     came = {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -175,14 +175,14 @@ def fit(
         if name in came and came[name].is_floating_point() and not came[name].isfinite().all()
     ]
     lists = {
-        "missing": [name for name in missing if not _inside(name, head)],
+        "missing": [name for name in missing if not inside(name, head)],
         "unexpected": unexpected,
         "of another shape": [
             f"{name} {tuple(came[name].shape)} instead of {tuple(wanted[name].shape)}"
             for name in misshapen
-            if not _inside(name, head)
+            if not inside(name, head)
         ],
-        "not finite (NaN or Inf)": [name for name in broken if not _inside(name, head)],
+        "not finite (NaN or Inf)": [name for name in broken if not inside(name, head)],
     }
     if any(lists.values()):
         text = "; ".join(_capped(kind, names) for kind, names in lists.items() if names)
@@ -193,10 +193,8 @@ def fit(
     unusable = {*missing, *misshapen, *broken}
     absent = _modules_of(unusable, wanted, head)
     reason = "is of another number of classes" if misshapen else "did not come"
-    notes = tuple(
-        f"{what}: '{module}' {reason}; every cut before it works." for module in absent
-    )
-    usable = {n: came[n] for n in wanted if n not in unusable and not _inside(n, absent)}
+    notes = tuple(f"{what}: '{module}' {reason}; every cut before it works." for module in absent)
+    usable = {n: came[n] for n in wanted if n not in unusable and not inside(n, absent)}
     return Fit(usable, absent, notes)
 
 
@@ -234,7 +232,7 @@ def _common_prefix(wanted: Sequence[str], tensors: Mapping[str, Any], what: str)
     return winners[0]
 
 
-def _inside(name: str, modules: Sequence[str]) -> bool:
+def inside(name: str, modules: Sequence[str]) -> bool:
     """Return whether a tensor or module name lies in one of the modules."""
     return any(name == module or name.startswith(module + ".") for module in modules)
 
@@ -245,7 +243,7 @@ def _modules_of(
     """Return the modules of unusable tensors: the whole classifier where all of it is."""
     absent: list[str] = []
     for module in head:
-        own = [name for name in wanted if _inside(name, [module])]
+        own = [name for name in wanted if inside(name, [module])]
         gone = [name for name in own if name in unusable]
         if gone and len(gone) == len(own):
             absent.append(module)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from featx.cache.shards import decode_shard, decode_summary
 from featx.scaling import Moments
 
 AnyArray = npt.NDArray[Any]
+
+# Hashing and copying leave Python's lock free: with two readers one shard is hashed while another is
+# copied, and no more than two are in memory.
+_READERS = 2
 
 
 class FeatureSet:
@@ -108,7 +113,9 @@ class FeatureSet:
             If a row is outside the set.
         """
         if rows is None:
-            return self._read_all(dtype)
+            result = np.empty((self.n_samples, self.n_features), dtype=dtype)
+            self._fill(result, ((span, slice(None)) for span, _ in self._spans()))
+            return result
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             if rows.size == 0:
@@ -116,13 +123,12 @@ class FeatureSet:
         wanted = np.arange(self.n_samples)[rows].ravel()
         result = np.empty((len(wanted), self.n_features), dtype=dtype)
         order = np.argsort(wanted, kind="stable")
-        edges = np.searchsorted(wanted[order], [span.start for span, _ in self._spans()])
-        for (span, shard), left, right in zip(
-            self._spans(), edges, [*edges[1:], len(wanted)], strict=True
-        ):
-            if left < right:
-                places = order[left:right]
-                result[places] = self._features(shard)[wanted[places] - span.start]
+        starts = [span.start for span, _ in self._spans()]
+        parts = np.split(order, np.searchsorted(wanted[order], starts[1:]))
+        self._fill(
+            result,
+            ((to, wanted[to] - start) for to, start in zip(parts, starts, strict=True)),
+        )
         return result
 
     def shards(self) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
@@ -175,12 +181,18 @@ class FeatureSet:
         """Return the verified features of one shard, read-only, in their storage type."""
         return read_shard(self.path, shard, self._manifest)[0]
 
-    def _read_all(self, dtype: npt.DTypeLike) -> AnyArray:
-        """Return all features in one array that is filled shard by shard."""
-        result = np.empty((self.n_samples, self.n_features), dtype=dtype)
-        for span, shard in self._spans():
-            result[span] = self._features(shard)
-        return result
+    def _fill(
+        self, result: AnyArray, moves: Iterable[tuple[slice | AnyArray, slice | AnyArray]]
+    ) -> None:
+        """Copy rows of every shard, given as (rows of the result, rows of the shard)."""
+
+        def copy(shard: StoredFile, move: tuple[slice | AnyArray, slice | AnyArray]) -> None:
+            to, taken = move
+            if isinstance(to, slice) or len(to):
+                result[to] = self._features(shard)[taken]
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(copy, self._manifest.shards, moves))
 
 
 def read_shard(folder: Path, shard: StoredFile, manifest: Manifest) -> tuple[AnyArray, AnyArray]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from featx.errors import CacheError, CacheWriteError
 
@@ -110,7 +113,7 @@ def remove_empty_folder(path: Path) -> None:
             raise _write_error("remove", path, error) from error
 
 
-def read_bytes(path: Path, at_most: int) -> bytes | None:
+def read(path: Path, at_most: int) -> memoryview | None:
     """Return the content of a file, or None where there is no such file.
 
     Parameters
@@ -127,8 +130,13 @@ def read_bytes(path: Path, at_most: int) -> bytes | None:
         If the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(at_most + 1)
+        with path.open("rb", buffering=0) as file:
+            # Twice as fast as a bytes object: numpy asks the system for huge pages.
+            content = np.empty(min(at_most, _length(file)) + 1, dtype=np.uint8).data
+            filled = 0
+            while n_bytes := file.readinto(content[filled:]):
+                filled += n_bytes
+            return content[:filled].toreadonly()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -208,6 +216,11 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError as error:
         raise CacheError(_read_failed(folder, error)) from error
+
+
+def _length(file: io.FileIO) -> int:
+    """Return the length of an open file in bytes."""
+    return os.fstat(file.fileno()).st_size
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -61,7 +61,7 @@ class StoredFile:
         digest = hashlib.sha256(data).hexdigest()
         return cls(f"{prefix}-{digest[:16]}.h5", len(data), digest, rows)
 
-    def read(self, folder: Path) -> bytes:
+    def read(self, folder: Path) -> memoryview:
         """Return the content, after its length and digest have been checked.
 
         Raises
@@ -69,7 +69,7 @@ class StoredFile:
         CacheCorrupt
             If the file is missing or is not the one that was written.
         """
-        data = fsio.read_bytes(folder / self.file, self.size_bytes)
+        data = fsio.read(folder / self.file, self.size_bytes)
         if data is None:
             raise corrupt(folder, self.file, "the file is missing")
         if len(data) != self.size_bytes:
@@ -176,7 +176,7 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
     CacheSchemaMismatch
         If it was written in another version of the format.
     """
-    data = fsio.read_bytes(folder / name, _MANIFEST_BYTES)
+    data = fsio.read(folder / name, _MANIFEST_BYTES)
     if data is None:
         return None
     form = _FORM.fullmatch(data)

@@ -44,7 +44,7 @@ def encode_shard(features: AnyArray, labels: AnyArray) -> bytes:
 
 
 def decode_shard(
-    data: bytes, n_rows: int, n_features: int, storage: str
+    data: memoryview, n_rows: int, n_features: int, storage: str
 ) -> tuple[AnyArray, AnyArray]:
     """Return features and labels of a shard, as read-only views of `data`.
 
@@ -68,7 +68,7 @@ def encode_summary(labels: AnyArray, moments: Moments) -> bytes:
     return _encode({"labels": labels.astype(_LABELS, copy=False), **moments.to_arrays()})
 
 
-def decode_summary(data: bytes, n_rows: int, n_features: int) -> tuple[AnyArray, Moments]:
+def decode_summary(data: memoryview, n_rows: int, n_features: int) -> tuple[AnyArray, Moments]:
     """Return labels (read-only, int64) and moments of a summary.
 
     Raises
@@ -90,6 +90,30 @@ def decode_summary(data: bytes, n_rows: int, n_features: int) -> tuple[AnyArray,
     return labels, Moments.from_arrays({"n": n, "mean": mean, "m2": m2})
 
 
+class _InMemory(io.RawIOBase):
+    """The bytes of a file as the file object HDF5 wants, without copying them as BytesIO does."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place counted from the start or, with SEEK_END, from the end."""
+        self._at = offset + (len(self._data) if whence == io.SEEK_END else 0)
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place of the next read."""
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer and return how many bytes there were."""
+        part = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
 def _encode(arrays: Mapping[str, AnyArray]) -> bytes:
     import h5py
 
@@ -102,20 +126,20 @@ def _encode(arrays: Mapping[str, AnyArray]) -> bytes:
 
 
 def _decode(
-    data: bytes, expected: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+    data: memoryview, expected: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 ) -> list[AnyArray]:
     """Return views of the datasets, each checked for shape and dtype."""
     import h5py
 
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
+        with h5py.File(_InMemory(data), "r") as file:
             return [_view(file, name, *form, data) for name, form in expected.items()]
     except (OSError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"it is not an HDF5 file that featx wrote ({error})") from error
 
 
 def _view(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], data: bytes
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], data: memoryview
 ) -> AnyArray:
     """Return one dataset as a read-only view of the file's bytes."""
     import h5py

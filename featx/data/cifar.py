@@ -41,16 +41,17 @@ FILES = {
 FIVE = ("dog", "frog", "horse", "ship", "truck")
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], code: str) -> np.ndarray:  # noqa: ARG001
+def _reconstruct(kind: type, shape: tuple[int, ...], code: str) -> np.ndarray:
     """Return the empty array that an array's pickle starts from."""
     return np.empty(shape, dtype=np.uint8)
 
 
-def _dtype(code: str, *rest: object) -> np.dtype[Any]:  # noqa: ARG001
+def _dtype(code: str, *rest: object) -> np.dtype[Any]:
     """Return the only dtype the files hold."""
     if code != "u1":
         raise pickle.UnpicklingError(f"a dtype of {code!r}, where only 'u1' is expected")
-    return np.dtype(np.uint8)
+    # A copy: the pickle sets its state, which must not reach numpy's own.
+    return np.dtype(np.uint8, copy=True)
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -45,7 +45,7 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over images, sizes, labels and their order; not over paths or times."""
-        hasher = hashlib.sha256(json.dumps({"split": 1, "n": len(self)}).encode())
+        hasher = hashlib.sha256(json.dumps({"images": len(self)}).encode())
         self.images.update_digest(hasher)
         hasher.update(np.ascontiguousarray(self.y, dtype="<i8").data)
         return hasher.hexdigest()

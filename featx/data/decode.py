@@ -224,5 +224,5 @@ def probe_all(paths: Iterable[Path], root: Path, threads: int) -> list[Header]:
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """Return a file's path relative to `root`, with forward slashes; whole where it is elsewhere."""
+    """Return a file's path below `root`, with forward slashes; the whole path elsewhere."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

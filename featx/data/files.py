@@ -66,6 +66,10 @@ class FileImages(Images):
             self._headers = probe_all(self.paths, self.root, os.cpu_count() or 1)
         return self._headers
 
+    def set_headers(self, headers: Sequence[Header]) -> None:
+        """Keep what was read of the files together with those of other splits."""
+        self._headers = list(headers)
+
     @property
     def size(self) -> tuple[int, int] | None:
         """Common (height, width) of all images; None when they differ."""
@@ -85,7 +89,7 @@ class FileImages(Images):
         """Return the file's path relative to the root."""
         return relative_name(self.paths[i], self.root)
 
-    def in_split(self, split: str, origin: str) -> FileImages:  # noqa: ARG002
+    def in_split(self, split: str, origin: str) -> FileImages:
         """Return itself: files are named by their paths."""
         return self
 
@@ -113,7 +117,10 @@ class FileImages(Images):
         batches = list(spans(len(self), batch_size, start))
         # A task never crosses the end of a batch, so that a batch is a whole number of tasks.
         tasks = [
-            [self.paths[first:end][at : at + TASK_IMAGES] for at in range(0, end - first, TASK_IMAGES)]
+            [
+                self.paths[first:end][at : at + TASK_IMAGES]
+                for at in range(0, end - first, TASK_IMAGES)
+            ]
             for first, end in batches
         ]
         parts = _in_order(load, (task for batch in tasks for task in batch), workers)

@@ -170,8 +170,8 @@ class ArrayImages(Images):
         batch_size: int,
         *,
         start: int = 0,
-        geometry: Geometry | None = None,  # noqa: ARG002
-        workers: int = 0,  # noqa: ARG002
+        geometry: Geometry | None = None,
+        workers: int = 0,
     ) -> Iterator[np.ndarray]:
         """Yield slices of the array; nothing is decoded, so the other parameters have no effect."""
         for first, end in spans(len(self), batch_size, start):

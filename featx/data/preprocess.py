@@ -241,9 +241,7 @@ TORCH = Preprocess("torch", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize
 
 # Mean of ImageNet's training pixels on 0..255, in RGB order. The original Caffe networks take BGR;
 # the converted weights (torchvision's IMAGENET1K_FEATURES, Keras' VGG16 after swapping) take RGB.
-CAFFE = Preprocess(
-    "caffe", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), scale=1.0, resize_size=256
-)
+CAFFE = Preprocess("caffe", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), scale=1.0, resize_size=256)
 
 
 def resolve_crop(crop: str, size: tuple[int, int] | None) -> str:

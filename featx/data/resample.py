@@ -7,8 +7,8 @@ device. (torch's own antialiased resize does not: measured on noise, its uint8 k
 levels away from Pillow for bicubic weights, its float kernel up to 26, because nothing is clipped
 between its passes.)
 
-Which axis comes first decides the last bits. Older Pillow begins with the rows; Pillow 13 begins
-with the columns where that is cheaper. `pillow_order` asks the installed Pillow instead of assuming.
+Which axis comes first decides the last bits. Older Pillow makes the width first; Pillow 13
+makes the height first where that is cheaper. `pillow_order` asks the installed Pillow.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from featx.extraction.forward import forward_batches, isout_of_memory, out_of_memory
+from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
 from featx.extraction.planning import feature_key, plan_split
 from featx.extraction.settings import Settings, cut_points
 from featx.progress import SILENT, Progress
@@ -72,7 +72,7 @@ def extract_to_store(
             )  # fmt: skip
             break
         except (RuntimeError, MemoryError) as error:
-            if not isout_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             for point in missing.values():
                 store.remove(feature_key(backbone, split, settings, point, size))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import BudgetExceeded
-from featx.extraction.forward import forward_batches, isout_of_memory, out_of_memory
+from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
 from featx.extraction.planning import memory_budget_bytes, over_budget_message
 from featx.extraction.settings import cut_points, make_settings
 from featx.progress import SILENT, Progress
@@ -92,7 +92,7 @@ def extract(
                     advance(len(values))
             return found
         except (RuntimeError, MemoryError) as error:
-            if not isout_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if size == sizes[-1]:
                 raise out_of_memory(size, settings) from error

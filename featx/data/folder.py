@@ -1,0 +1,148 @@
+"""``folder:PATH``: one folder per class, as users keep their images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from featx.data.decode import extensions
+from featx.data.files import FileImages
+from featx.data.raw import Part, Raw, Request
+from featx.errors import DataError, quoted
+
+# Folder name -> split; the field writes the validation set in three ways.
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+_LAYOUTS = (
+    "featx takes PATH/<class>/<images>, or PATH/train/<class>/<images> with val/, test/ beside it"
+)
+
+
+def load_folder(request: Request) -> Raw:
+    """Return the images of a folder: with its own splits, or one folder of classes.
+
+    It has its own splits where there is a ``train`` folder that holds folders. Classes are the
+    folder names, sorted, labels 0 to K-1. Images are all files below a class folder whose name
+    ends as one of the formats read, in order of their path; hidden files and folders are skipped,
+    links to files are followed.
+
+    Raises
+    ------
+    DataError
+        When the folder does not exist, has no class folders, an empty class, or splits with
+        different classes.
+    """
+    root = Path(request.path).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"Folder {root} {what}. {_LAYOUTS}.")
+    splits = _split_folders(root)
+    found = {split: _class_files(folder) for split, folder in splits.items()}
+    _check_same_classes(found, splits)
+    names = list(found["train"])
+    parts = {}
+    for split in found:
+        paths = [path for name in names for path in found[split][name]]
+        numbers = [len(found[split][name]) for name in names]
+        y = np.repeat(np.arange(len(names), dtype=np.int64), numbers)
+        parts[split] = Part(FileImages(paths, root=root), y)
+    used = {folder.name for folder in splits.values()} if len(splits) > 1 else None
+    ignored = [] if used is None else sorted(f.name for f in _folders(root) if f.name not in used)
+    return Raw(
+        name=f"folder:{root.resolve().name}",
+        classes=dict(enumerate(names)),
+        parts=parts,
+        origin={"path": request.path, "ignored_folders": ignored},
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the visible folders in a folder, by name."""
+    return sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name,
+    )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return split -> folder of classes; the root itself is ``train`` where it has no splits."""
+    named = [f for f in _folders(root) if f.name in SPLIT_FOLDERS and _folders(f)]
+    splits: dict[str, Path] = {}
+    for folder in named:
+        split = SPLIT_FOLDERS[folder.name]
+        if split in splits:
+            raise DataError(
+                f"Folder {root} has two validation sets, {splits[split].name}/ and "
+                f"{folder.name}/: keep one."
+            )
+        splits[split] = folder
+    if not splits:
+        return {"train": root}
+    if "train" not in splits:
+        raise DataError(
+            f"Folder {root} has {quoted(f.name for f in named)} but no 'train' with class folders. "
+            f"{_LAYOUTS}."
+        )
+    return splits
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    """Return class name -> image files of one folder of classes.
+
+    Raises
+    ------
+    DataError
+        When there is no class folder, or one without images.
+    """
+    classes = {f.name: _images_below(f) for f in _folders(folder)}
+    if not classes:
+        loose = any(p.suffix.lower() in extensions() for p in folder.iterdir() if p.is_file())
+        what = "holds images, but no folder per class" if loose else "has no class folders"
+        raise DataError(f"Folder {folder} {what}. {_LAYOUTS}.")
+    empty = [name for name, files in classes.items() if not files]
+    if empty:
+        raise DataError(
+            f"No images in class {quoted(empty)} of {folder}. Add some, or delete the folder. "
+            f"Read are: {' '.join(sorted(extensions()))}"
+        )
+    return classes
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the visible image files below a folder, by relative path."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in extensions()
+        ]
+    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _check_same_classes(
+    found: Mapping[str, Mapping[str, list[Path]]], splits: Mapping[str, Path]
+) -> None:
+    """Refuse splits that do not have the same classes."""
+    wanted = set(found["train"])
+    wrong = []
+    for split, classes in found.items():
+        if lacking := sorted(wanted - set(classes)):
+            wrong.append(f"{splits[split].name}/ lacks {quoted(lacking)}")
+        if extra := sorted(set(classes) - wanted):
+            wrong.append(f"{splits[split].name}/ has {quoted(extra)}, which train/ has not")
+    if wrong:
+        raise DataError(
+            f"The splits in {splits['train'].parent} have different classes: {'; '.join(wrong)}. "
+            "Every split needs the same class folders."
+        )

@@ -1,0 +1,45 @@
+"""Linear heads: fitted on features, certified, saved without pickle.
+
+Names are imported when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.heads.certificate import Certificate, certify_svm
+    from featx.heads.choice import C_GRIDS, Choice, pick_C
+    from featx.heads.fitting import Fit, fit_logistic, fit_svm
+    from featx.heads.linear import LinearHead
+
+_HOME = {
+    "Certificate": "featx.heads.certificate",
+    "certify_svm": "featx.heads.certificate",
+    "C_GRIDS": "featx.heads.choice",
+    "Choice": "featx.heads.choice",
+    "pick_C": "featx.heads.choice",
+    "Fit": "featx.heads.fitting",
+    "fit_logistic": "featx.heads.fitting",
+    "fit_svm": "featx.heads.fitting",
+    "LinearHead": "featx.heads.linear",
+}
+
+__all__ = [
+    "C_GRIDS",
+    "Certificate",
+    "Choice",
+    "Fit",
+    "LinearHead",
+    "certify_svm",
+    "fit_logistic",
+    "fit_svm",
+    "pick_C",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'featx.heads' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,168 @@
+"""Images in files: order, workers, damage, digests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from featx.data import TORCH, FileImages, Split
+from featx.data.images import Geometry
+from featx.errors import DataError, FeatxError, ShapeError
+
+MIXED = ((9, 7), (12, 20), (30, 8))
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.png"))
+
+
+def pixels(paths: list[Path]) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in paths]
+
+
+@given(st.integers(1, 12), st.integers(0, 10))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_batches_of_one_size_are_the_raw_pixels_in_order(
+    tmp_path_factory: pytest.TempPathFactory, batch_size: int, start: int
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "one-size"
+    if not root.exists():
+        root.mkdir()
+        for i in range(10):
+            noise = np.random.default_rng(i).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(root / f"{i}.png")
+    images = FileImages(files(root))
+    assert images.size == (4, 5)
+    # A geometry has no effect on images of one size: it is for the device to do.
+    batches = list(images.batches(batch_size, start=start, geometry=refuse))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    joined = np.concatenate([np.empty((0, 4, 5, 3), np.uint8), *batches])
+    np.testing.assert_array_equal(joined, np.stack(pixels(files(root)))[start:])
+
+
+def refuse(image: Image.Image) -> np.ndarray:
+    raise AssertionError("not to be called")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_many_sizes_get_their_geometry_while_decoded(make_folder, workers: int) -> None:
+    images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
+    geometry = TORCH.with_size(8).geometry
+    assert images.size is None
+    expected = np.stack([geometry(Image.open(path)) for path in images.paths])
+    # 40 images in batches of 36: tasks of 16, 16, 4 and of 4.
+    batches = list(images.batches(36, geometry=geometry, workers=workers))
+    assert [len(batch) for batch in batches] == [36, 4]
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    (tail,) = images.batches(36, start=37, geometry=geometry, workers=workers)
+    np.testing.assert_array_equal(tail, expected[37:])
+
+
+def test_many_sizes_without_a_size_to_come_to_are_refused(make_folder) -> None:
+    images = FileImages(files(make_folder({"cat": 3}, sizes=MIXED)))
+    with pytest.raises(ShapeError, match="3 images have many sizes.*--image-size"):
+        next(images.batches(2))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_damaged_after_the_check_is_named(make_folder, workers: int) -> None:
+    images = FileImages(files(make_folder({"cat": 6})))
+    assert images.size == (9, 7)
+    images.paths[4].write_bytes(b"no longer an image")
+    with pytest.raises(DataError, match=r"04\.png cannot be decoded: it is not an image"):
+        list(images.batches(6, workers=workers))
+
+
+def test_a_file_that_changed_its_size_after_the_check_is_named(make_folder) -> None:
+    images = FileImages(files(make_folder({"cat": 3})))
+    assert images.size == (9, 7)
+    Image.new("RGB", (5, 5)).save(images.paths[1])
+    with pytest.raises(DataError, match=r"01\.png is 5 x 5 pixels, expected 9 x 7"):
+        list(images.batches(3))
+
+
+def die(image: Image.Image) -> np.ndarray:
+    os._exit(1)
+
+
+def test_a_dead_worker_is_an_error_that_says_what_to_do(make_folder) -> None:
+    images = FileImages(files(make_folder({"cat": 3}, sizes=MIXED)))
+    geometry: Geometry = die
+    with pytest.raises(FeatxError, match="process that decodes images died.*--workers 0"):
+        list(images.batches(3, geometry=geometry, workers=1))
+
+
+def test_stopping_early_leaves_no_process_behind(make_folder) -> None:
+    import multiprocessing
+
+    images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
+    batches = images.batches(4, geometry=TORCH.with_size(8).geometry, workers=1)
+    next(batches)
+    assert multiprocessing.active_children()
+    batches.close()
+    assert not multiprocessing.active_children()
+
+
+def test_all_bad_files_are_found_when_the_size_is_asked(make_folder) -> None:
+    root = make_folder({"cat": 4, "dog": 4})
+    for name in ("cat/01.png", "dog/03.png"):
+        (root / name).write_bytes(b"")
+    images = FileImages(files(root), root=root)
+    with pytest.raises(DataError, match="2 of 8 images") as caught:
+        _ = images.size
+    assert "cat/01.png: it is empty" in str(caught.value)
+    assert "dog/03.png: it is empty" in str(caught.value)
+
+
+def test_names_are_paths_below_the_root(make_folder) -> None:
+    root = make_folder({"cat": 2, "dog": 1})
+    images = FileImages(files(root))
+    assert images.root == root
+    assert [images.name_of(i) for i in range(3)] == ["cat/00.png", "cat/01.png", "dog/00.png"]
+    assert images.take([2]).name_of(0) == "dog/00.png"
+    with pytest.raises(DataError, match="no image files"):
+        FileImages([])
+
+
+def digest(paths: list[Path], y: list[int]) -> str:
+    return Split("train", FileImages(paths), np.array(y, dtype=np.int64)).digest
+
+
+def test_digest_sees_bytes_labels_and_order_and_not_where_the_files_are(
+    make_folder, tmp_path: Path
+) -> None:
+    paths = files(make_folder({"cat": 3, "dog": 3}, sizes=MIXED))
+    y = [0, 0, 0, 1, 1, 1]
+    reference = digest(paths, y)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(paths[0].parent.parent, moved)
+    for path in files(moved):
+        os.utime(path, (0, 0))
+    assert digest(files(moved), y) == reference
+    images = FileImages(paths)
+    assert images.take([0, 1, 2, 3, 4, 5]).size is None
+    assert Split("val", images.take(range(6)), np.array(y, np.int64)).digest == reference
+    assert digest([paths[1], paths[0], *paths[2:]], y) != reference
+    assert digest(paths, [0, 0, 1, 1, 1, 1]) != reference
+    assert digest(paths[:5], y[:5]) != reference
+    with files(moved)[2].open("ab") as file:
+        file.write(b"\0")
+    assert digest(files(moved), y) != reference
+
+
+@pytest.mark.real
+def test_real_photos_by_workers_equal_those_decoded_here(shared_dir: Path) -> None:
+    images = FileImages(sorted((shared_dir / "data" / "photos").rglob("*.jpg")))
+    geometry = TORCH.with_size(32).geometry
+    assert images.size is None
+    here = np.concatenate(list(images.batches(16, geometry=geometry)))
+    there = np.concatenate(list(images.batches(7, geometry=geometry, workers=2)))
+    assert here.shape == (60, 32, 32, 3)
+    np.testing.assert_array_equal(here, there)
