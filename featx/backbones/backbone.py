@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from featx.backbones.cuts import CutNames
 from featx.backbones.pooling import NO_CLASS_TOKEN, Pooling, parse_pooling, poolings_of
-from featx.backbones.probe import CutPoint, Seen, Trace, kind_and_shape, trace
+from featx.backbones.probe import BATCH, CutPoint, Seen, Trace, kind_and_shape, trace
 from featx.backbones.registry import Network
 from featx.backbones.weight_files import inside
 from featx.backbones.weights import WeightsInfo
@@ -235,10 +235,10 @@ class Backbone:
                 f"List the ones that do: featx layers {self.short_name} --all"
             )
         kind, _, _ = self._kind(seen.output, found)
-        if seen.output[0] != 1 or not kind:
+        if seen.output[0] != BATCH or not kind:
             raise UsageError(
-                f"Cut '{cut}' of {self.short_name} puts out {seen.output} for one image: no map, "
-                f"tokens or vector per image. Cut at the block it belongs to."
+                f"Cut '{cut}' of {self.short_name} puts out {seen.output} for {BATCH} images: no "
+                "map, tokens or vector per image. Cut at the block around it."
             )
         return seen
 

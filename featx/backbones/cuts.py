@@ -41,7 +41,6 @@ _TORCHVISION_STAGES = {
     "EfficientNet": r"features\.[1-7]",
     "MaxVit": r"blocks\.\d+",
     "RegNet": r"trunk_output\.block\d+",
-    "ShuffleNetV2": r"stage\d+",
     "SwinTransformer": r"features\.[1357]",
 }
 
@@ -136,7 +135,9 @@ def _stage_names(
     else:
         pattern = _TORCHVISION_STAGES.get(type(model).__name__)
         ends = [name for name in modules if pattern and re.fullmatch(pattern, name)]
-    return {f"stage{number}": name for number, name in enumerate(ends, 1)}
+    stages = {f"stage{number}": name for number, name in enumerate(ends, 1)}
+    # Where the library's own modules are called stage2, ... those names are theirs.
+    return {} if any(alias in modules for alias in stages) else stages
 
 
 def _is_vgg(model: nn.Module) -> bool:

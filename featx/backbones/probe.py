@@ -1,13 +1,14 @@
 """One forward pass that only looks: order of execution, shapes and costs of every module.
 
 The pass runs on torch's "meta" device where the network allows it, so it finds shapes and counts
-multiply-adds without touching a weight; elsewhere one black image goes through the network.
+multiply-adds without touching a weight; elsewhere two black images go through the network.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from featx.errors import ShapeError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+# Two images, so that what has one row per image can be told from what has one for all.
+BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class CutPoint:
     multiply_adds : int
         Of convolutions, linear layers and matrix products up to and with this cut, for one image.
     n_parameters : int
-        Of every module that ran up to and with this cut; shared ones count once.
+        Used up to and with this cut; shared ones count once.
     order : int
         Place in the order of completion, from 0.
     """
@@ -67,11 +71,11 @@ class Seen:
     order : int
         Place in the order of completion, from 0.
     output : tuple of int or None
-        Shape with the batch of 1, as the module gave it; None for anything but one tensor.
+        Shape with the batch, as the module gave it; None for anything but one tensor.
     output_type : str
         The type's name, for messages.
     multiply_adds, n_parameters : int
-        Up to and with this module.
+        Up to and with this module, for one image.
     """
 
     order: int
@@ -134,49 +138,52 @@ def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
     """Run on the meta device, or for real where that fails."""
     import torch
 
-    state = {
-        name: tensor.to("meta")
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
+    parameters = dict(model.named_parameters())
+    shapes = {name: tensor.to("meta") for name, tensor in parameters.items()}
+    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
 
-    def dry(x: torch.Tensor) -> None:
-        torch.func.functional_call(model, state, (x,))
+    def dry(x: torch.Tensor) -> object:
+        return torch.func.functional_call(model, {**shapes, **buffers}, (x,))
 
     try:
-        return _watch(model, image_size, dry, "meta")
+        return _watch(model, image_size, dry, shapes, "meta")
     except Exception:
         # Data-dependent code, or tensors that are no buffers: only a real pass tells.
-        device = next(model.parameters()).device
-        return _watch(model, image_size, model, device)
+        device = next(iter(parameters.values())).device
+        return _watch(model, image_size, model, parameters, device)
 
 
-def _watch(model: nn.Module, image_size: tuple[int, int], forward: Any, device: Any) -> Trace:
+def _watch(
+    model: nn.Module,
+    image_size: tuple[int, int],
+    forward: Callable[[torch.Tensor], object],
+    parameters: Mapping[str, torch.Tensor],
+    device: torch.device | str,
+) -> Trace:
     """Run `forward` under hooks that write down what each module does."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
     found = Trace(image_size)
     counter = FlopCounterMode(display=False)
-    counted: set[str] = set()
-    owner = {id(parameter): name for name, parameter in model.named_parameters()}
-    total = 0
-    # functional_call swaps the parameters while it runs: sizes are taken beforehand.
-    own = {
-        name: [(owner[id(p)], p.numel()) for p in module.parameters(recurse=False)]
-        for name, module in model.named_modules()
-    }
+    unused = {id(parameter): parameter.numel() for parameter in parameters.values()}
+    used = 0
 
-    def start(name: str) -> Any:
-        def hook(module: nn.Module, args: Any) -> None:
-            nonlocal total
-            for parameter, size in own[name]:
-                if parameter not in counted:
-                    counted.add(parameter)
-                    total += size
+    class UseCounter(TorchDispatchMode):
+        """Counts a parameter when an operator first takes it: some modules never run themselves."""
 
-        return hook
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            nonlocal used
+            for leaf in tree_leaves((args, kwargs)):
+                used += unused.pop(id(leaf), 0)
+            return func(*args, **(kwargs or {}))
 
-    def end(name: str) -> Any:
+    def hook_for(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             found.runs[name] += 1
             if name not in found.seen:
@@ -185,8 +192,9 @@ def _watch(model: nn.Module, image_size: tuple[int, int], forward: Any, device: 
                     order=len(found.seen),
                     output=tuple(output.shape) if is_tensor else None,
                     output_type=type(output).__name__,
-                    multiply_adds=counter.get_total_flops() // 2,
-                    n_parameters=total,
+                    # The counter's unit is one multiplication or one addition.
+                    multiply_adds=counter.get_total_flops() // 2 // BATCH,
+                    n_parameters=used,
                 )
 
         return hook
@@ -194,11 +202,11 @@ def _watch(model: nn.Module, image_size: tuple[int, int], forward: Any, device: 
     handles = []
     try:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(start(name)))
-            handles.append(module.register_forward_hook(end(name)))
+            handles.append(module.register_forward_hook(hook_for(name)))
         # no_grad, not inference_mode: the counter does not see through the latter's linear layers.
-        with torch.no_grad(), counter:
-            forward(torch.zeros(1, 3, *image_size, device=device))
+        # The plain attention kernel is the one it can count on every device.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, UseCounter():
+            forward(torch.zeros(BATCH, 3, *image_size, device=device))
     finally:
         for handle in handles:
             handle.remove()

@@ -29,9 +29,9 @@ from featx.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = (
-    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM",
-    "QOI", "SGI", "TGA", "TIFF", "WEBP",
+_FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI",
+    "SGI", "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 
 # Bad files are all counted; so many are named.
@@ -57,14 +57,21 @@ class Header:
 
 
 @cache
+def formats() -> tuple[str, ...]:
+    """Return the formats that are read, by Pillow's names; a Pillow may be built without some."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@cache
 def extensions() -> frozenset[str]:
     """Return the file name endings (lower case, with the dot) of the formats that are read."""
     from PIL import Image
 
     return frozenset(
-        ending
-        for ending, name in Image.registered_extensions().items()
-        if name in FORMATS and name in Image.OPEN
+        ending for ending, name in Image.registered_extensions().items() if name in formats()
     )
 
 
@@ -129,7 +136,7 @@ def decode(path: Path) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=formats()) as image:
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -155,7 +162,7 @@ def probe(path: Path) -> Header | str:
         content = path.read_bytes()
         if not content:
             return "it is empty"
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
             full_size = image.size
             coarse = image.draft("RGB", (1, 1)) is not None
             image.load()

@@ -144,9 +144,7 @@ def _newton_bound(
     return best
 
 
-def _newton_target(
-    X: Features, sign: FloatArray, active: np.ndarray, C: float
-) -> FloatArray:
+def _newton_target(X: Features, sign: FloatArray, active: np.ndarray, C: float) -> FloatArray:
     """Return the minimizer of P as if the loss of exactly the `active` samples counted.
 
     It is the ridge regression of their signs with penalty 1 / 2C, solved in the smaller of its two
@@ -154,26 +152,26 @@ def _newton_target(
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    n_features = X.shape[1]
+    def solve(gram: FloatArray, right: FloatArray) -> FloatArray:
+        gram.flat[:: len(gram) + 1] += 1.0 / (2.0 * C)
+        factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+        return np.asarray(cho_solve(factor, right))
+
     y = sign[active]
-    # Fancy indexing copies: only the active rows, in the features' own type.
+    # Fancy indexing copies: the active rows only, in the features' own type.
     A = X[active]
-    if len(active) <= n_features:
-        gram = np.full((len(active), len(active)), 1.0 + 0.0)
-        for columns, block in row_blocks(A.T):
+    if len(active) <= X.shape[1]:
+        gram = np.ones((len(active), len(active)))
+        for _, block in row_blocks(A.T):
             gram += block.T @ block
-    else:
-        gram = np.zeros((n_features + 1, n_features + 1))
-        for _, block in row_blocks(A):
-            gram[:-1, :-1] += block.T @ block
-            gram[-1, :-1] += block.sum(axis=0)
-        gram[-1, -1] = len(active)
-    gram.flat[:: len(gram) + 1] += 1.0 / (2.0 * C)
-    right = y if len(active) <= n_features else _transposed(A, y)
-    solution = cho_solve(
-        cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right
-    )
-    return _transposed(A, solution) if len(active) <= n_features else solution
+        return _transposed(A, solve(gram, y))
+    gram = np.zeros((X.shape[1] + 1, X.shape[1] + 1))
+    for _, block in row_blocks(A):
+        gram[:-1, :-1] += block.T @ block
+        gram[-1, :-1] += block.sum(axis=0)
+    # The factorization reads the lower triangle only.
+    gram[-1, -1] = len(active)
+    return solve(gram, _transposed(A, y))
 
 
 def _transposed(A: Features, v: FloatArray) -> FloatArray:

@@ -44,7 +44,7 @@ class Choice:
     warning: str | None
 
 
-def pick_C(scores: Mapping[float, float]) -> Choice:
+def pick_C(scores: Mapping[float, float]) -> Choice:  # noqa: N802
     """Choose the C with the best score.
 
     Parameters

@@ -242,14 +242,16 @@ def _check(
     classes = np.unique(labels)
     if len(classes) < 2:
         found = f"only class {classes[0]}" if len(classes) else "no samples"
-        raise DataError(f"The training labels hold {found}: a classifier needs at least two classes.")
+        raise DataError(
+            f"The training labels hold {found}: a classifier needs at least two classes."
+        )
     for rows, block in row_blocks(X):
         if not np.isfinite(block).all():
             row, column = np.argwhere(~np.isfinite(block))[0]
             raise DataError(
-                f"The features hold {block[row, column]} in row {rows.start + row}, column {column}. "
-                "Every value must be finite: look at the image of that row, or extract again "
-                "with --precision fp32."
+                f"The features hold {block[row, column]} in row {rows.start + row}, column "
+                f"{column}. Every value must be finite: look at the image of that row, or extract "
+                "again with --precision fp32."
             )
     return labels.astype(np.int64)
 

@@ -132,9 +132,7 @@ def test_pillow_does_the_work_where_its_order_is_unknown(monkeypatch: pytest.Mon
 
 def test_caffe_is_rgb_minus_the_mean_pixel() -> None:
     pixels = np.array([[[255, 0, 10], [0, 128, 255]]], dtype=np.uint8)
-    got = CAFFE.with_size(None).to_input(
-        torch.from_numpy(pixels)[None], "cpu", already_sized=False
-    )
+    got = CAFFE.with_size(None).to_input(torch.from_numpy(pixels)[None], "cpu", already_sized=False)
     expected = pixels.astype(np.float64) - [123.68, 116.779, 103.939]
     assert got.dtype == torch.float32
     assert got.is_contiguous()

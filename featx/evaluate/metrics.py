@@ -1,0 +1,183 @@
+"""Metrics of predicted labels: accuracy with its interval, per-class scores, confusion matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from featx.errors import DataError
+
+# The two-sided 95 % quantile of the standard normal distribution.
+_Z95 = 1.959963984540054
+
+
+class _Strict(BaseModel):
+    """A value of a record: unknown keys, NaN and Inf are refused, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ClassMetrics(_Strict):
+    """Scores of one class; `support` counts its true samples."""
+
+    label: int
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class AverageMetrics(_Strict):
+    """Scores averaged over the classes; `support` counts all samples."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class SplitMetrics(_Strict):
+    """Metrics of one head on one split.
+
+    `accuracy_low` and `accuracy_high` bound the accuracy with 95 % confidence (`wilson_interval`).
+    Rows of `confusion` are true classes, columns predicted ones, both in the order of `per_class`.
+    """
+
+    n: int = Field(ge=1)
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    per_class: list[ClassMetrics]
+    macro_avg: AverageMetrics
+    weighted_avg: AverageMetrics
+    confusion: list[list[int]]
+
+
+def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion, for ``n_correct`` of ``n``.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22 (1927), 209-212. Unlike p plus or minus 1.96 standard
+    errors it keeps its coverage near 0 and 1 and for small n, and it stays within [0, 1].
+
+    Examples
+    --------
+    >>> [round(bound, 4) for bound in wilson_interval(81, 263)]
+    [0.2553, 0.3662]
+    """
+    p, z2 = n_correct / n, _Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    # At 0 and n the bound is exactly 0 and 1, which rounding would miss.
+    return (
+        0.0 if n_correct == 0 else max(0.0, centre - half),
+        1.0 if n_correct == n else min(1.0, centre + half),
+    )
+
+
+def evaluate_predictions(
+    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, classes: Mapping[int, str]
+) -> SplitMetrics:
+    """Return the metrics of predicted labels.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n_samples,), int
+        True and predicted labels.
+    classes : mapping of int to str
+        Every label and its name, in the order of the report. A score with nothing to divide by
+        (a class without true or predicted samples) is 0.
+
+    Returns
+    -------
+    SplitMetrics
+
+    Raises
+    ------
+    DataError
+        If there are no samples, the lengths differ, or a label is not in `classes`.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    truth, predicted = np.asarray(y_true), np.asarray(y_pred)
+    if truth.ndim != 1 or truth.shape != predicted.shape or len(truth) == 0:
+        raise DataError(
+            f"True labels of shape {truth.shape}, predicted ones of shape {predicted.shape}: "
+            "expected one of each for every sample, and at least one sample."
+        )
+    labels = list(classes)
+    for what, values in (("true", truth), ("predicted", predicted)):
+        unknown = np.setdiff1d(values, labels)
+        if len(unknown):
+            raise DataError(f"A {what} label is {unknown[0]}; the classes are {labels}.")
+    n, n_correct = len(truth), int((truth == predicted).sum())
+    low, high = wilson_interval(n_correct, n)
+    scores = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
+
+    def average(kind: str) -> AverageMetrics:
+        p, r, f, _ = precision_recall_fscore_support(
+            truth, predicted, labels=labels, average=kind, zero_division=0.0
+        )
+        return AverageMetrics(precision=float(p), recall=float(r), f1=float(f), support=n)
+
+    return SplitMetrics(
+        n=n,
+        accuracy=n_correct / n,
+        accuracy_low=low,
+        accuracy_high=high,
+        per_class=[
+            ClassMetrics(
+                label=label,
+                name=classes[label],
+                precision=float(p),
+                recall=float(r),
+                f1=float(f),
+                support=int(s),
+            )
+            for label, p, r, f, s in zip(labels, *scores, strict=True)
+        ],
+        macro_avg=average("macro"),
+        weighted_avg=average("weighted"),
+        confusion=confusion_matrix(truth, predicted, labels=labels).tolist(),
+    )
+
+
+def format_report(metrics: SplitMetrics, digits: int = 2) -> str:
+    """Return precision, recall, F1 and support as a text table, as scikit-learn prints them.
+
+    Parameters
+    ----------
+    metrics : SplitMetrics
+        What to print.
+    digits : int
+        Decimals of the scores.
+    """
+    names = [_one_line(f"{c.name} ({c.label})") for c in metrics.per_class]
+    width = max(len(name) for name in [*names, "weighted avg"])
+    head = f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}"
+
+    def row(name: str, scores: ClassMetrics | AverageMetrics) -> str:
+        values = (scores.precision, scores.recall, scores.f1)
+        cells = " ".join(f"{value:>9.{digits}f}" for value in values)
+        return f"{name:>{width}}  {cells} {scores.support:>9}"
+
+    lines = [head, ""]
+    lines += [row(name, scores) for name, scores in zip(names, metrics.per_class, strict=True)]
+    lines += [
+        "",
+        f"{'accuracy':>{width}}  {'':>9} {'':>9} {metrics.accuracy:>9.{digits}f} {metrics.n:>9}",
+        row("macro avg", metrics.macro_avg),
+        row("weighted avg", metrics.weighted_avg),
+    ]
+    return "\n".join(lines)
+
+
+def _one_line(name: str, limit: int = 40) -> str:
+    """Return a class name that cannot break a table: no control characters, of bounded length."""
+    plain = "".join(c if c.isprintable() else "?" for c in name)
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"

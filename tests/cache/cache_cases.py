@@ -1,0 +1,60 @@
+"""What the tests of the cache share: small seeded feature sets and their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from featx.cache import FeatureKey, FeatureSet, FeatureStore
+
+N_ROWS, N_FEATURES, BATCH, SHARD_ROWS = 44, 12, 4, 8
+
+
+def make_key(**changes: Any) -> FeatureKey:
+    ingredients: dict[str, Any] = {
+        "backbone": "resnet18",
+        "weights_digest": "w" * 64,
+        "dataset_digest": "d" * 64,
+        "split": "train",
+        "preprocess": {"size": [32, 32], "interpolation": "bilinear", "mean": [0.485, 0.456]},
+        "module": "layer3.1",
+        "pool": "avg",
+        "storage": "float32",
+        "precision": "fp32",
+        "device_kind": "cpu",
+        "batch_size": BATCH,
+        "shard_rows": SHARD_ROWS,
+        "torch_version": "2.13.0",
+    }
+    return FeatureKey(**(ingredients | changes))
+
+
+def make_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features as behind a ReLU, half of them 0, and labels from 5 to 9."""
+    rng = np.random.default_rng(seed)
+    X = np.maximum(rng.standard_normal((N_ROWS, N_FEATURES)), 0).astype(np.float32)
+    return X, rng.integers(5, 10, N_ROWS)
+
+
+def write(
+    store: FeatureStore, key: FeatureKey, X: np.ndarray, y: np.ndarray, rebuild: bool = False
+) -> FeatureSet:
+    """Write a set as extraction does: from where the writer stands, batch by batch."""
+    with store.writer(key, n_rows=len(X), n_features=X.shape[1], rebuild=rebuild) as writer:
+        for start in range(writer.next_row, len(X), key.batch_size):
+            rows = slice(start, start + key.batch_size)
+            writer.append(X[rows], y[rows])
+        return writer.finish()
+
+
+def content(features: FeatureSet) -> tuple[bytes, ...]:
+    """Return everything a set holds, bit for bit."""
+    moments = features.moments
+    return (
+        features.read(dtype=np.float32).tobytes(),
+        features.y.tobytes(),
+        moments.mean.tobytes(),
+        moments.m2.tobytes(),
+        str(moments.n).encode(),
+    )
