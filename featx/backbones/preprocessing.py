@@ -7,7 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.registry import Network
-from featx.backbones.tags import timm_config, torchvision_weights
+from featx.backbones.tags import offered_tags, timm_config, torchvision_weights
+from featx.errors import UnknownName
 
 if TYPE_CHECKING:
     from featx.data import Preprocess
@@ -59,6 +60,9 @@ def named_preprocess(name: str, network: Network, default: Preprocess) -> Prepro
             return dataclasses.replace(
                 default, name=name, mean=known.mean, std=known.std, scale=known.scale
             )
+    tags = offered_tags(network)
+    if name not in tags:
+        raise UnknownName("Preprocessing", name, ["auto", TORCH.name, CAFFE.name, *tags])
     return preprocess_of_tag(network, name)
 
 

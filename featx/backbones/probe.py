@@ -127,10 +127,10 @@ def trace(model: nn.Module, image_size: tuple[int, int], *, native_size: int, na
         return _trace(model, image_size)
     except Exception as error:
         height, width = image_size
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ShapeError(
             f"Images of {height} x {width} px do not pass through {name}: {reason}. "
-            f"{_size_hint(model, max(image_size), native_size)}"
+            f"{_size_hint(model, min(image_size), native_size)}".rstrip()
         ) from error
 
 
@@ -223,8 +223,10 @@ def _size_hint(model: nn.Module, failed: int, native: int) -> str:
             return False
         return True
 
-    if failed >= native or not works(native):
-        return f"Its own size is {native} x {native}." if works(native) else ""
+    if not works(native):
+        return ""
+    if failed >= native:
+        return f"Its own size is {native} x {native}."
     low, high = failed, native
     while high - low > 1:
         middle = (low + high) // 2

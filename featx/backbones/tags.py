@@ -40,6 +40,28 @@ def weights_dir() -> Path:
     return Path(torch.hub.get_dir(), "checkpoints")
 
 
+def offered_tags(network: Network) -> list[str]:
+    """Return the tags of the weights the library offers for a network."""
+    if network.library == "torchvision":
+        offered = import_torchvision().models.get_model_weights(network.model)
+        return [weights.name for weights in offered]
+    names = import_timm().models.list_pretrained(f"{network.model}.*")
+    return [name.partition(".")[2] for name in names]
+
+
+def check_tag(network: Network, tag: str) -> None:
+    """Raise UnknownName, with the closest tags, unless `tag` is offered or is ``"default"``."""
+    offered = ["default", *offered_tags(network)]
+    if tag not in offered:
+        raise UnknownName(
+            "Weights",
+            tag,
+            ["none", *offered],
+            where=f"the list of {network.short_name}",
+            hint="A file (.safetensors, .pth) or package:NAME will do, too.",
+        )
+
+
 def torchvision_weights(network: Network, tag: str) -> Any:
     """Return torchvision's description of the weights called `tag` (or ``"default"``).
 
@@ -48,13 +70,9 @@ def torchvision_weights(network: Network, tag: str) -> Any:
     UnknownName
         Names the closest tags.
     """
+    check_tag(network, tag)
     offered = import_torchvision().models.get_model_weights(network.model)
-    if tag == "default":
-        return offered.DEFAULT
-    try:
-        return offered[tag]
-    except KeyError:
-        raise _unknown_tag(network, tag, [weights.name for weights in offered]) from None
+    return offered.DEFAULT if tag == "default" else offered[tag]
 
 
 def timm_config(network: Network, tag: str) -> dict[str, Any]:
@@ -65,27 +83,11 @@ def timm_config(network: Network, tag: str) -> dict[str, Any]:
     UnknownName
         Names the closest tags.
     """
-    models = import_timm().models
-    if tag == "default":
-        config = models.get_pretrained_cfg(network.model)
-    else:
-        offered = models.list_pretrained(f"{network.model}.*")
-        if f"{network.model}.{tag}" not in offered:
-            tags = [name.partition(".")[2] for name in offered]
-            raise _unknown_tag(network, tag, tags)
-        config = models.get_pretrained_cfg(f"{network.model}.{tag}")
+    check_tag(network, tag)
+    name = network.model if tag == "default" else f"{network.model}.{tag}"
+    config = import_timm().models.get_pretrained_cfg(name)
     description: dict[str, Any] = config.to_dict() if config is not None else {}
     return description
-
-
-def _unknown_tag(network: Network, tag: str, tags: list[str]) -> UnknownName:
-    return UnknownName(
-        "Weights",
-        tag,
-        ["default", "none", *tags],
-        where=f"{network.short_name}'s",
-        hint="A file (.safetensors, .pth) or package:NAME will do, too.",
-    )
 
 
 def fetch_torchvision(
@@ -110,7 +112,7 @@ def fetch_torchvision(
         dest,
         sha256=known,
         sha256_prefix=None if known or found is None else found[1],
-        what=f"weights {weights.name} of {network.short_name}",
+        what=f"Weights {weights.name} of {network.short_name}",
         by_hand=(
             f"Download {weights.url} by hand and put it at {dest}, or give a file of your own: "
             "--weights FILE."
@@ -146,7 +148,7 @@ def fetch_timm(network: Network, tag: str) -> tuple[dict[str, torch.Tensor], str
     try:
         model = import_timm().create_model(name, pretrained=True)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DownloadError(
             f"Weights {config.get('tag', '')} of {network.short_name} could not be fetched from "
             f"{source}: {reason}. Bring the file by hand: --weights FILE."

@@ -75,7 +75,9 @@ def read_weight_file(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         When there is no file, or it is damaged, holds code, or holds no tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"Weights file '{path}' does not exist. Valid: {', '.join(SUFFIXES)}.")
+        raise WeightsError(
+            f"Weights file '{path}' is not there. Give the path of a {', '.join(SUFFIXES)} file."
+        )
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     return _unwrap(_read_torch(path), path), {}
@@ -168,7 +170,7 @@ def fit(
     }
     missing = [name for name in wanted if name not in came]
     unexpected = [name for name in came if name not in wanted]
-    misshapen = [n for n in wanted if n in came and came[n].shape != wanted[n].shape]
+    misshapen = [n for n in wanted if n in came and _form(came[n]) != _form(wanted[n])]
     broken = [
         name
         for name in wanted
@@ -178,7 +180,7 @@ def fit(
         "missing": [name for name in missing if not inside(name, head)],
         "unexpected": unexpected,
         "of another shape": [
-            f"{name} {tuple(came[name].shape)} instead of {tuple(wanted[name].shape)}"
+            f"{name} {_form(came[name])} instead of {_form(wanted[name])}"
             for name in misshapen
             if not inside(name, head)
         ],
@@ -192,10 +194,17 @@ def fit(
         )
     unusable = {*missing, *misshapen, *broken}
     absent = _modules_of(unusable, wanted, head)
-    reason = "is of another number of classes" if misshapen else "did not come"
+    reason = "did not come"
+    if misshapen or broken:
+        reason = "is of another number of classes" if misshapen else "is not finite"
     notes = tuple(f"{what}: '{module}' {reason}; every cut before it works." for module in absent)
     usable = {n: came[n] for n in wanted if n not in unusable and not inside(n, absent)}
     return Fit(usable, absent, notes)
+
+
+def _form(tensor: torch.Tensor) -> str:
+    """Return a tensor's shape, and that it holds no fractions where that is so."""
+    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of integers'}"
 
 
 def load(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -18,8 +18,8 @@ from featx.scaling import Moments
 
 AnyArray = npt.NDArray[Any]
 
-# Hashing and copying leave Python's lock free: with two readers one shard is hashed while another is
-# copied, and no more than two are in memory.
+# Hashing and copying leave Python's lock free: one shard is hashed while another is copied, and no
+# more than two are in memory.
 _READERS = 2
 
 
@@ -39,7 +39,7 @@ class FeatureSet:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         if manifest.summary is None:
-            raise corrupt(path, COMPLETE, f"{manifest.rows} of {manifest.n_rows} rows are there")
+            raise corrupt(path, COMPLETE, "it is not complete")
         self.path = path
         self._manifest = manifest
         self._summary_file = manifest.summary

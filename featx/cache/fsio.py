@@ -69,9 +69,9 @@ def make_folder(path: Path) -> None:
         If the disk refuses.
     """
     try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
     except OSError as error:
         raise _write_error("make", path, error) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featx.cache import fsio
 from featx.cache.feature_set import FeatureSet, read_shard
-from featx.cache.keys import SHARD_BYTES, FeatureKey, item_bytes
+from featx.cache.keys import SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
 from featx.cache.manifest import (
     COMPLETE,
     PROGRESS,
@@ -222,7 +222,7 @@ class FeatureStore:
         values = n_rows * n_features * item_bytes(storage)
         labels = 2 * 8 * n_rows
         moments = 2 * 8 * n_features
-        n_files = 2 + values // SHARD_BYTES
+        n_files = 2 + values // SHARD_BYTES + n_rows // SHARD_ROWS
         return values + labels + moments + n_files * _FILE_OVERHEAD_BYTES
 
     def free_bytes(self) -> int:
@@ -255,7 +255,8 @@ class FeatureStore:
             if manifest is None:
                 problem = "no manifest: a first shard was never finished"
             elif self.path_for(manifest.key) != path:
-                problem = f"its manifest belongs to '{self.path_for(manifest.key)}'"
+                name = COMPLETE if manifest.complete else PROGRESS
+                problem = f"{name} belongs to '{self.path_for(manifest.key)}'"
             else:
                 for file in manifest.files:
                     file.check_size(path)

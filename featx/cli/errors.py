@@ -33,5 +33,5 @@ class FeatxGroup(TyperGroup):
             raise typer.Exit(Interrupted.exit_code) from None
         except BrokenPipeError:
             # The reader (head, less) has gone: nothing is wrong, and nothing more to write to.
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
             raise typer.Exit(0) from None

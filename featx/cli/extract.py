@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from featx.cli.options import EXTRACT_FIELDS, recipe_from_flags, takes_recipe
+from featx.cli.options import EXTRACT_FIELDS, DryRun, recipe_from_flags, takes_recipe
 
 
 @takes_recipe(EXTRACT_FIELDS)
 def extract(
     settings: dict[str, Any],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compute features at named cuts and cache them. A second call finds them and does no work.
 
@@ -32,5 +30,5 @@ def extract(
         return
     progress = ConsoleProgress()
     progress.say(summary(prepared, plan))
-    extract_all(prepared, plan, progress)
-    out().print(plan_table(prepared, make_plan(prepared, rebuilt=True)))
+    extract_all(prepared, progress)
+    out().print(plan_table(prepared, plan.when_done()))

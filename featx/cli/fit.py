@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from featx.cli.options import FIT_FIELDS, recipe_from_flags, takes_recipe
+from featx.cli.options import FIT_FIELDS, DryRun, recipe_from_flags, takes_recipe
 
 
 @takes_recipe(FIT_FIELDS)
-def fit_svm(settings: dict[str, Any]) -> None:
+def fit_svm(settings: dict[str, Any], dry_run: DryRun = False) -> None:
     """Fit a linear SVM per cut (squared hinge, C = 12) and print a report per cut and split.
 
     Features that are not cached are extracted first.
@@ -16,22 +16,22 @@ def fit_svm(settings: dict[str, Any]) -> None:
     Example:  featx fit-svm --backbone resnet50 --cut layer3.5 --cut layer4.2 --dataset cifar5
     --image-size 32 --C auto
     """
-    _fit(settings, "svm")
+    _fit(settings, "svm", dry_run)
 
 
 @takes_recipe(FIT_FIELDS)
-def fit_logistic(settings: dict[str, Any]) -> None:
+def fit_logistic(settings: dict[str, Any], dry_run: DryRun = False) -> None:
     """Fit a logistic regression per cut and print a report per cut and split.
 
     Features that are not cached are extracted first.
 
     Example:  featx fit-logistic --backbone vgg16 --cut block5_pool --dataset folder:photos
     """
-    _fit(settings, "logistic")
+    _fit(settings, "logistic", dry_run)
 
 
-def _fit(settings: dict[str, Any], head: str) -> None:
+def _fit(settings: dict[str, Any], head: str, dry_run: bool) -> None:
     recipe = recipe_from_flags(settings, head=head)
     from featx.cli.running import run_and_print
 
-    run_and_print(recipe)
+    run_and_print(recipe, dry_run=dry_run)

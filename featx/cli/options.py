@@ -28,6 +28,10 @@ EXTRACT_FIELDS = (*PANELS["Network"], *PANELS["Images"], *PANELS["Machine"], *PA
 FIT_FIELDS = tuple(field for fields in PANELS.values() for field in fields)
 RUN_FIELDS = (*FIT_FIELDS, "head")
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what is cached and what would be done, and stop.")
+]
+
 
 def takes_recipe(fields: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field, and the settings that were given as a dict.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from featx.cli.options import RUN_FIELDS, takes_recipe
+from featx.cli.options import RUN_FIELDS, DryRun, takes_recipe
 
 
 @takes_recipe(RUN_FIELDS)
@@ -17,7 +17,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override any field of the recipe."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a recipe: extract what is missing, fit, evaluate, report.
 

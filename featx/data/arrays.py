@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,14 +63,12 @@ def _has_val(arrays: Mapping[str, np.ndarray]) -> bool:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays featx knows by name; of others only the name is kept."""
     known = (*_REQUIRED, *_OPTIONAL)
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no npz file, or a damaged one. {_wanted()}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds a single array (.npy). {_wanted()}")
             return {key: file[key] if key in known else np.empty(0) for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "
             "need pickle, which can run code."

@@ -12,10 +12,11 @@ Only formats that Pillow decodes by itself are read: EPS would start Ghostscript
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -125,6 +126,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+@contextlib.contextmanager
+def _strict_on_bombs_only() -> Iterator[None]:
+    """Make Pillow's warning of a decompression bomb an error, and keep its others quiet.
+
+    The others tell of damaged EXIF data and the like, without naming the file; the pixels are
+    good. Filters belong to the whole process: enter this before threads start.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def decode(path: Path) -> Image.Image:
     """Return an image file's pixels, upright, in mode RGB.
 
@@ -136,7 +152,7 @@ def decode(path: Path) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=formats()) as image:
+        with _strict_on_bombs_only(), Image.open(path, formats=formats()) as image:
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -207,14 +223,9 @@ def probe_all(paths: Iterable[Path], root: Path, threads: int) -> list[Header]:
     DataError
         When any cannot be decoded: counts them all, names the first 20.
     """
-    from PIL import Image
-
     files = list(paths)
-    with warnings.catch_warnings():
-        # Pillow only warns of images up to twice its limit; set here, before the threads start.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with ThreadPoolExecutor(threads) as pool:
-            results = list(pool.map(probe, files))
+    with _strict_on_bombs_only(), ThreadPoolExecutor(threads) as pool:
+        results = list(pool.map(probe, files))
     bad = [
         f"  {relative_name(path, root)}: {result}"
         for path, result in zip(files, results, strict=True)

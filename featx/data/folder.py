@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def load_folder(request: Request) -> Raw:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"Folder {root} {what}. {_LAYOUTS}.")
     splits = _split_folders(root)
-    found = {split: _class_files(folder) for split, folder in splits.items()}
+    ignored: Counter[str] = Counter()
+    found = {split: _class_files(folder, ignored) for split, folder in splits.items()}
     _check_same_classes(found, splits)
     names = list(found["train"])
     parts = {}
@@ -55,13 +57,17 @@ def load_folder(request: Request) -> Raw:
         numbers = [len(found[split][name]) for name in names]
         y = np.repeat(np.arange(len(names), dtype=np.int64), numbers)
         parts[split] = Part(FileImages(paths, root=root), y)
-    used = {folder.name for folder in splits.values()} if len(splits) > 1 else None
-    ignored = [] if used is None else sorted(f.name for f in _folders(root) if f.name not in used)
+    own_splits = root not in splits.values()
+    beside = [folder.name for folder in _folders(root) if folder not in splits.values()]
     return Raw(
         name=f"folder:{root.resolve().name}",
         classes=dict(enumerate(names)),
         parts=parts,
-        origin={"path": request.path, "ignored_folders": ignored},
+        origin={
+            "path": request.path,
+            "ignored_folders": beside if own_splits else [],
+            "ignored_files": dict(sorted(ignored.items())),
+        },
     )
 
 
@@ -95,15 +101,15 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return splits
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Return class name -> image files of one folder of classes.
+def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
+    """Return class name -> image files of one folder of classes; count the others by their ending.
 
     Raises
     ------
     DataError
         When there is no class folder, or one without images.
     """
-    classes = {f.name: _images_below(f) for f in _folders(folder)}
+    classes = {f.name: _images_below(f, ignored) for f in _folders(folder)}
     if not classes:
         loose = any(p.suffix.lower() in extensions() for p in folder.iterdir() if p.is_file())
         what = "holds images, but no folder per class" if loose else "has no class folders"
@@ -117,16 +123,16 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path, ignored: Counter[str]) -> list[Path]:
     """Return the visible image files below a folder, by relative path."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in extensions()
-        ]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in extensions():
+                files.append(path)
+            else:
+                ignored[path.suffix.lower()] += 1
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 

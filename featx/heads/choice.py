@@ -11,14 +11,15 @@ import numpy as np
 from featx.errors import UsageError
 
 C_GRIDS: dict[str, tuple[float, ...]] = {
-    "svm": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    "svm": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     "logistic": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
 }
 """Values of C that ``C: auto`` compares, by kind of head.
 
-Decades: accuracy over C is flat enough that a factor of 10 finds its plateau. The loss is summed
-over the samples and the features are standardized, so the best C falls as samples and features
-grow: for 1,000 to 20,000 samples of 256 to 16,384 features it lies between 1e-5 and 1.
+Decades, because accuracy over C is flat. The loss is summed over the samples, so on standardized
+features the best C is far below 1: on ResNet-50 features of CIFAR-10 (500 to 8,000 samples of 512
+to 4,096 values) it was 1e-3 to 1e-2 for the SVM and 1e-2 to 1e-1 for logistic regression. The grids
+leave two decades or more on either side of that.
 """
 
 
@@ -44,7 +45,7 @@ class Choice:
     warning: str | None
 
 
-def pick_C(scores: Mapping[float, float]) -> Choice:  # noqa: N802
+def pick_C(scores: Mapping[float, float]) -> Choice:
     """Choose the C with the best score.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from featx.backbones import load_backbone
@@ -62,6 +62,11 @@ class Plan:
 
     sets: tuple[PlannedSet, ...]
     memory_budget: int
+
+    def when_done(self) -> Plan:
+        """Return the plan as it stands once everything is computed."""
+        done = tuple(replace(item, rows_done=item.n_rows) for item in self.sets)
+        return replace(self, sets=done)
 
     @property
     def bytes_to_write(self) -> int:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from featx.evaluate import (
     SCHEMA_VERSION,
     BackboneRecord,
+    CandidateRecord,
     ChoiceRecord,
     CutRecord,
     DatasetRecord,
     EnvironmentRecord,
     ResultRecord,
     RunRecord,
+    SplitRecord,
     evaluate_predictions,
 )
 from featx.machine import cpu_name, device_name, n_cpus, versions
@@ -105,7 +107,7 @@ def repeat_command(recipe: Recipe) -> str:
         elif field == "cuts":
             words += [word for cut in value for word in (flag(field), cut)]
         elif isinstance(value, dict):
-            words += [flag(field), ",".join(f"{k}={v}" for k, v in value.items())]
+            words += [flag(field), ",".join(f"{k}={v}" for k, v in value.items() if v is not None)]
         elif isinstance(value, list):
             words += [
                 flag(field),
@@ -122,7 +124,7 @@ def _dataset_record(prepared: Prepared) -> DatasetRecord:
         name=dataset.name,
         classes=dataset.classes,
         splits={
-            name: {"n": len(split), "counts": split.counts(), "digest": split.digest}
+            name: SplitRecord(n=len(split), counts=split.counts(), digest=split.digest)
             for name, split in dataset.splits.items()
         },
         provenance=dataset.provenance,
@@ -192,7 +194,7 @@ def _choice(cut: str, fitted: CutFit) -> ChoiceRecord:
         what="C",
         cut=cut,
         on="val",
-        candidates=[{"value": value, "score": score} for value, score in choice.log],
+        candidates=[CandidateRecord(value=value, score=score) for value, score in choice.log],
         chosen=choice.C,
         edge=choice.edge,
     )
@@ -217,9 +219,6 @@ def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
         notes.append("The number of images per class was limited (--limit).")
     for cut, fitted in fits.items():
         notes += [f"{cut}: {message}" for message in fitted.fit.messages]
-        if fitted.choice and fitted.choice.edge:
-            notes.append(
-                f"{cut}: the best C on validation ({fitted.choice.C:g}) is at the "
-                f"{fitted.choice.edge} edge of what was compared: a better one may lie beyond."
-            )
+        if fitted.choice and fitted.choice.warning:
+            notes.append(f"{cut}: {fitted.choice.warning}")
     return notes

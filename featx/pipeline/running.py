@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def run_prepared(
     recipe = prepared.recipe
     timing: dict[str, float] = {}
     start = time.perf_counter()
-    features = extract_all(prepared, plan, progress)
+    features = extract_all(prepared, progress)
     timing["extract_s"] = time.perf_counter() - start
     if plan.images_to_extract:
         timing["images_per_s"] = plan.images_to_extract / timing["extract_s"]
@@ -71,7 +72,7 @@ def run_prepared(
 
 
 def extract_all(
-    prepared: Prepared, plan: Plan, progress: Progress = SILENT
+    prepared: Prepared, progress: Progress = SILENT
 ) -> dict[str, dict[str, FeatureSet]]:
     """Return the features of every cut (then split), computing what is not cached."""
     features: dict[str, dict[str, FeatureSet]] = {cut: {} for cut in prepared.points}
@@ -109,6 +110,6 @@ def _save_heads(prepared: Prepared, fits: dict[str, CutFit], folder: Path) -> di
             "C": fitted.fit.C,
             "repeat": repeat_command(prepared.recipe),
         }
-        fitted.head.with_provenance(provenance).save(folder / name)
+        replace(fitted.head, provenance=provenance).save(folder / name)
         files[cut] = name
     return files

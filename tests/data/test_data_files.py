@@ -67,7 +67,7 @@ def test_batches_of_many_sizes_get_their_geometry_while_decoded(make_folder, wor
 
 def test_many_sizes_without_a_size_to_come_to_are_refused(make_folder) -> None:
     images = FileImages(files(make_folder({"cat": 3}, sizes=MIXED)))
-    with pytest.raises(ShapeError, match="3 images have many sizes.*--image-size"):
+    with pytest.raises(ShapeError, match=r"3 images have many sizes.*--image-size"):
         next(images.batches(2))
 
 
@@ -95,7 +95,7 @@ def die(image: Image.Image) -> np.ndarray:
 def test_a_dead_worker_is_an_error_that_says_what_to_do(make_folder) -> None:
     images = FileImages(files(make_folder({"cat": 3}, sizes=MIXED)))
     geometry: Geometry = die
-    with pytest.raises(FeatxError, match="process that decodes images died.*--workers 0"):
+    with pytest.raises(FeatxError, match=r"process that decodes images died.*--workers 0"):
         list(images.batches(3, geometry=geometry, workers=1))
 
 

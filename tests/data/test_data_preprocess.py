@@ -52,25 +52,24 @@ def test_equals_the_transforms_of_torchvisions_weights(
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("image_size", "crop_pct"), [(224, 0.875), (64, 0.875), (288, 0.95)])
-def test_equals_timms_transform_at_any_size(image_size: int, crop_pct: float) -> None:
+@pytest.mark.parametrize(
+    ("own_size", "own_resize", "crop_pct", "image_size"),
+    # 256 is 224 / 0.875; 303 is 288 / 0.95, rounded down.
+    [(224, 256, 0.875, 224), (224, 256, 0.875, 64), (288, 303, 0.95, 288), (288, 303, 0.95, 96)],
+)
+def test_equals_timms_transform_at_any_size(
+    own_size: int, own_resize: int, crop_pct: float, image_size: int
+) -> None:
     import_torchvision()
     from timm.data import create_transform
 
     transform = create_transform(
-        (3, image_size, image_size),
-        interpolation="bicubic",
-        crop_pct=crop_pct,
-        mean=MEAN,
-        std=STD,
+        (3, image_size, image_size), interpolation="bicubic", crop_pct=crop_pct, mean=MEAN, std=STD
     )
-    own = {0.875: 256, 0.95: 235}[crop_pct]  # timm's resize for an input of 224
-    preprocess = Preprocess("timm", MEAN, STD, resize_size=own, interpolation="bicubic")
-    if crop_pct == 0.95:  # published for 288: 288 / 0.95, rounded down
-        preprocess = Preprocess(
-            "timm", MEAN, STD, image_size=288, resize_size=303, interpolation="bicubic"
-        )
-    preprocess = preprocess.with_size(image_size)
+    own = Preprocess(
+        "timm", MEAN, STD, image_size=own_size, resize_size=own_resize, interpolation="bicubic"
+    )
+    preprocess = own.with_size(image_size)
     for size in SIZES:
         expected = transform(Image.fromarray(noise(*size)))
         for got in both_paths(preprocess, noise(*size)):
@@ -185,11 +184,11 @@ def test_crop_auto(asked: str, size: tuple[int, int] | None, expected: str) -> N
 
 
 def test_bad_values_are_refused() -> None:
-    with pytest.raises(UnknownName, match="Crop 'centre' is not known. Closest: 'center'"):
+    with pytest.raises(UnknownName, match=r"Crop 'centre' is not known. Closest: 'center'"):
         resolve_crop("centre", None)
     with pytest.raises(UnknownName, match="Crop 'middle' is not known"):
         TORCH.with_size(64, crop="middle")
-    with pytest.raises(UnknownName, match="Interpolation 'cubic'.*'bicubic'"):
+    with pytest.raises(UnknownName, match=r"Interpolation 'cubic'.*'bicubic'"):
         TORCH.with_size(64, interpolation="cubic")
     with pytest.raises(ShapeError, match="Image size 0 is not possible"):
         TORCH.with_size(0)

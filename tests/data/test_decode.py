@@ -39,11 +39,43 @@ def test_exif_orientation_is_applied(tmp_path: Path, ending: str, orientation: i
     assert header.size == (got.height, got.width) == ((40, 24) if orientation < 5 else (24, 40))
 
 
-def test_a_damaged_orientation_leaves_the_pixels_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"nonsense, not a TIFF header",
+        b"II*\0\x08\0\0\0\xff\xff",  # 65,535 tags announced, none there: Pillow warns
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abc\0\0\0\0\0",  # a text for a number
+    ],
+)
+def test_a_damaged_orientation_leaves_the_pixels_as_they_are(tmp_path: Path, exif: bytes) -> None:
     path = tmp_path / "odd.jpg"
-    gradient().save(path, exif=b"Exif\0\0nonsense, not a TIFF header")
+    gradient().save(path, exif=b"Exif\0\0" + exif)
     assert decode(path).size == (24, 40)
-    assert isinstance(probe(path), Header)
+    (header,) = probe_all([path], tmp_path, 1)
+    assert header.size == (40, 24)
+
+
+def test_a_pillow_that_raises_on_a_damaged_orientation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older Pillow does: "not a TIFF file (header ... not valid)"."""
+    gradient().save(tmp_path / "odd.png")
+
+    def raising(self: Image.Image) -> None:
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(Image.Image, "getexif", raising)
+    assert isinstance(probe(tmp_path / "odd.png"), Header)
+
+
+def test_a_phones_pair_of_pictures_gives_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "phone.jpg"
+    pair = [Image.new("RGB", (16, 8), color) for color in ("red", "blue")]
+    pair[0].save(path, "MPO", save_all=True, append_images=pair[1:])
+    header = probe(path)
+    assert isinstance(header, Header)
+    assert header.size == (8, 16)
+    assert np.asarray(decode(path))[0, 0].tolist() == [254, 0, 0]
 
 
 def test_16_bit_greys_are_scaled(tmp_path: Path) -> None:
@@ -186,6 +218,8 @@ def test_a_decompression_bomb_is_a_bad_file(
         warnings.simplefilter("ignore")
         with pytest.raises(DataError, match=f"bomb.png: it has more than the {limit} pixels"):
             probe_all([tmp_path / "bomb.png"], tmp_path, 1)
+        with pytest.raises(DataError, match="cannot be decoded: it has more than"):
+            decode(tmp_path / "bomb.png")
 
 
 def test_the_header_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Records in, files out: ``results.json``, ``results.csv``, ``report.md`` and figures.
+
+Nothing here reads models, features or images. Names are imported when they are first used, so that
+importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.report.text import human_bytes, human_count, human_seconds, ranked_rows
+    from featx.report.writing import rebuild_report, write_report
+
+_HOME = {
+    "human_bytes": "featx.report.text",
+    "human_count": "featx.report.text",
+    "human_seconds": "featx.report.text",
+    "ranked_rows": "featx.report.text",
+    "rebuild_report": "featx.report.writing",
+    "write_report": "featx.report.writing",
+}
+
+__all__ = [
+    "human_bytes",
+    "human_count",
+    "human_seconds",
+    "ranked_rows",
+    "rebuild_report",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'featx.report' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,83 @@
+"""Writing a report's files, each complete or not at all, from a record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.cache import fsio
+from featx.errors import CacheWriteError, FeatxError
+from featx.evaluate.reading import RECORD_NAME, read_record
+from featx.report.figures import draw_figures
+from featx.report.markdown import render_markdown
+from featx.report.rows import csv_text
+
+if TYPE_CHECKING:
+    from featx.evaluate.records import RunRecord
+
+FIGURES = "figures"
+
+
+def write_report(record: RunRecord, folder: str | Path) -> Path:
+    """Write ``results.json``, ``results.csv``, ``report.md`` and ``figures/*.png``.
+
+    The files depend on the record alone; those of an earlier report are replaced.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Everything the report says.
+    folder : str or Path
+        Made if it is not there.
+
+    Returns
+    -------
+    Path
+        ``report.md``.
+
+    Raises
+    ------
+    FeatxError
+        If the disk refuses: names the file and the reason.
+    """
+    folder = Path(folder)
+    # First of all what cannot be made again.
+    _write(folder / RECORD_NAME, (record.model_dump_json(indent=2) + "\n").encode())
+    _write(folder / "results.csv", csv_text(record).encode())
+    figures = draw_figures(record)
+    for figure in figures:
+        _write(folder / FIGURES / figure.name, figure.png)
+    _remove_stale(folder / FIGURES, {figure.name for figure in figures})
+    report = folder / "report.md"
+    _write(report, render_markdown(record, figures, FIGURES).encode())
+    return report
+
+
+def rebuild_report(folder: str | Path) -> Path:
+    """Write a report again from its ``results.json``; return ``report.md``.
+
+    Raises
+    ------
+    FeatxError
+        If the record cannot be read, or the disk refuses.
+    """
+    return write_report(read_record(Path(folder) / RECORD_NAME), folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        fsio.make_folder(path.parent)
+        fsio.publish(path, data)
+    except CacheWriteError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise FeatxError(
+            f"Cannot write the report's '{path}': {reason}. Check the disk and its permissions, or "
+            "choose another folder with --out."
+        ) from error
+
+
+def _remove_stale(figures: Path, names: set[str]) -> None:
+    """Remove the confusion matrices of an earlier report that had other cuts."""
+    for path in figures.glob("confusion-*.png"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)

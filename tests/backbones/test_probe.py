@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from featx.backbones import Backbone, CutPoint, load_backbone
+from featx.backbones.probe import kind_and_shape, trace
+from featx.errors import ShapeError, UnknownName, UsageError
+
+
+def by_module(points: list[CutPoint]) -> dict[str, CutPoint]:
+    return {point.module: point for point in points}
+
+
+@pytest.mark.parametrize(
+    ("name", "giga_multiply_adds", "n_parameters"),
+    # Published by torchvision with its weights (`_ops`, `num_params`).
+    [("vgg16", 15.470, 138_357_544), ("resnet50", 4.089, 25_557_032), ("resnet18", 1.814, None)],
+)
+def test_totals_are_the_published_ones(
+    request: pytest.FixtureRequest, name: str, giga_multiply_adds: float, n_parameters: int | None
+) -> None:
+    backbone: Backbone = request.getfixturevalue(name)
+    last = backbone.cut_points(224)[-1]
+    assert round(last.multiply_adds / 1e9, 3) == giga_multiply_adds
+    total = sum(p.numel() for p in backbone.model.parameters())
+    assert last.n_parameters == total
+    assert n_parameters in (total, None)
+
+
+def test_costs_add_up_layer_by_layer(vgg16: Backbone) -> None:
+    points = by_module(vgg16.cut_points(32))
+    # 3x3 convolutions with bias, at 32 and 16 px: positions x 9 x in x out.
+    first = 32 * 32 * 9 * 3 * 64
+    second = first + 32 * 32 * 9 * 64 * 64
+    third = second + 16 * 16 * 9 * 64 * 128
+    assert points["features.1"].multiply_adds == first
+    assert points["features.3"].multiply_adds == second
+    assert points["features.6"].multiply_adds == third
+    assert points["features.1"].n_parameters == 3 * 64 * 9 + 64
+    assert points["features.4"].n_parameters == points["features.3"].n_parameters
+    assert points["features.4"].shape == (64, 16, 16)
+    assert points["features.4"].n_flat == 64 * 16 * 16
+
+
+def test_points_come_in_order_of_execution(resnet50: Backbone) -> None:
+    points = resnet50.cut_points(64, all_modules=True)
+    assert [p.order for p in points] == sorted(p.order for p in points)
+    for before, after in zip(points, points[1:], strict=False):
+        assert before.multiply_adds <= after.multiply_adds
+        assert before.n_parameters <= after.n_parameters
+    modules = [p.module for p in points]
+    # Registered before, but run behind: the shortcut of a block.
+    assert modules.index("layer2.0.bn3") < modules.index("layer2.0.downsample.0")
+    # The shared ReLU of a block runs three times and is no single place.
+    assert "layer2.0.relu" not in modules
+    assert "relu" in modules
+
+
+def test_the_short_list_is_the_named_top_and_block_modules(resnet18: Backbone) -> None:
+    modules = [p.module for p in resnet18.cut_points(32)]
+    assert modules[:4] == ["conv1", "bn1", "relu", "maxpool"]
+    assert "layer2.0" in modules
+    assert "layer2.0.conv1" not in modules
+    assert "layer2.0.downsample" not in modules
+    assert modules[-2:] == ["avgpool", "fc"]
+    point = by_module(resnet18.cut_points(32))["layer3.1"]
+    assert (point.aliases, point.stage, point.kind) == (("conv4_block2_out",), "stage3", "map")
+    assert (point.shape, point.n_flat, point.n_pooled) == ((256, 2, 2), 1024, 256)
+    assert by_module(resnet18.cut_points(32))["fc"].stage is None
+
+
+def test_pooling_decides_the_third_column(resnet18: Backbone) -> None:
+    assert by_module(resnet18.cut_points(64, pool="avgmax"))["layer1"].n_pooled == 128
+    assert by_module(resnet18.cut_points(64, pool="grid:3"))["layer1"].n_pooled == 64 * 9
+    # No map has a class token: only the vector is left.
+    assert list(by_module(resnet18.cut_points(64, pool="cls"))) == ["fc"]
+
+
+def test_describe_cuts_keeps_the_order_that_was_asked(resnet18: Backbone) -> None:
+    points = resnet18.describe_cuts(["stage4", "conv1_relu"], (64, 96), pool="flatten")
+    assert [(p.module, p.shape) for p in points] == [("layer4", (512, 2, 3)), ("relu", (64, 32, 48))]
+    pools = {"stage4": "max", "conv1_relu": "grid:2"}
+    points = resnet18.describe_cuts(["stage4", "conv1_relu"], 64, pool=pools)
+    assert [p.n_pooled for p in points] == [512, 256]
+    with pytest.raises(UsageError, match="No pooling is given for 'conv1_relu'"):
+        resnet18.describe_cuts(["stage4", "conv1_relu"], 64, pool={"stage4": "max"})
+    with pytest.raises(UnknownName, match="Closest: 'stage4'"):
+        resnet18.describe_cuts(["stage44"], 64)
+
+
+def test_a_module_that_runs_twice_names_the_block_around_it(resnet18: Backbone) -> None:
+    with pytest.raises(UsageError) as caught:
+        resnet18.describe_cuts(["layer1.0.relu"], 32)
+    assert "'layer1.0.relu' runs 2 times" in str(caught.value)
+    assert "'layer1.0'" in str(caught.value)
+
+
+def test_modules_that_never_run_or_give_no_tensor_are_refused() -> None:
+    backbone = load_backbone("vit_b_32", "none")
+    block = "encoder.layers.encoder_layer_0.self_attention"
+    with pytest.raises(UsageError, match="puts out a tuple"):
+        backbone.describe_cuts([block], 224)
+    with pytest.raises(UsageError, match="never runs in vit_b_32"):
+        backbone.describe_cuts([f"{block}.out_proj"], 224)
+    # Its weights are used all the same, by the module around it; torchvision publishes 4.41 G.
+    last = backbone.cut_points(224)[-1]
+    assert last.n_parameters == 88_224_232
+    assert round(last.multiply_adds / 1e9, 2) == 4.41
+
+
+def test_too_small_an_image_gets_the_smallest_size_that_works(vgg16: Backbone) -> None:
+    with pytest.raises(ShapeError) as caught:
+        vgg16.cut_points(16)
+    assert "Images of 16 x 16 px do not pass through vgg16" in str(caught.value)
+    assert "smallest square size that works is 32 x 32" in str(caught.value)
+    assert vgg16.cut_points(32)
+    with pytest.raises(ShapeError):
+        vgg16.cut_points(31)
+    with pytest.raises(ShapeError, match="Image size 0 x 0 px is not possible"):
+        vgg16.cut_points(0)
+
+
+def test_a_network_of_one_size_says_which(vit: Backbone) -> None:
+    with pytest.raises(ShapeError, match="smallest square size that works is 224 x 224"):
+        vit.cut_points(64)
+    with pytest.raises(ShapeError, match="Its own size is 224 x 224"):
+        vit.cut_points(384)
+
+
+def test_transformer_tokens(vit: Backbone) -> None:
+    point = by_module(vit.cut_points(224))["blocks.3"]
+    assert (point.kind, point.shape, point.n_flat, point.n_pooled) == (
+        "tokens",
+        (197, 192),
+        197 * 192,
+        192,
+    )
+    # The patch embedding has no class token yet.
+    with pytest.raises(ShapeError, match="class token"):
+        vit.describe_cuts(["patch_embed"], 224, pool="cls")
+    assert vit.describe_cuts(["blocks.3"], 224, pool="cls")[0].n_pooled == 192
+
+
+def test_channels_last_maps_are_shown_as_c_h_w() -> None:
+    backbone = load_backbone("swin_t", "none")
+    points = by_module(backbone.cut_points(64))
+    assert points["features.1"].shape == (96, 16, 16)
+    assert points["permute"].shape == (768, 2, 2)
+    assert points["features.7"].aliases == ("stage4",)
+
+
+@pytest.mark.parametrize(
+    ("output", "size", "believe", "wanted"),
+    [
+        ((2, 64, 8, 8), (32, 32), True, ("map", (64, 8, 8), False)),
+        ((2, 8, 8, 64), (32, 32), False, ("map", (64, 8, 8), True)),
+        ((2, 8, 8, 8), (32, 32), False, ("map", (8, 8, 8), False)),
+        ((2, 8, 8, 8), (32, 32), True, ("map", (8, 8, 8), True)),
+        ((2, 16, 8, 16), (32, 64), True, ("map", (16, 8, 16), False)),
+        ((2, 8, 16, 16), (32, 64), False, ("map", (16, 8, 16), True)),
+        ((2, 5, 7), (32, 32), False, ("tokens", (5, 7), False)),
+        ((2, 5), (32, 32), False, ("vector", (5,), False)),
+        ((2, 1, 2, 3, 4), (32, 32), False, ("", (1, 2, 3, 4), False)),
+    ],
+)
+def test_shapes_tell_what_an_output_is(
+    output: tuple[int, ...], size: tuple[int, int], believe: bool, wanted: tuple[object, ...]
+) -> None:
+    assert kind_and_shape(output, size, channels_last=believe) == wanted
+
+
+class Stubborn(nn.Module):
+    """Looks at its numbers, which the meta device does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y + 1 if float(y.sum()) > 0 else y
+
+
+def test_a_network_that_needs_numbers_is_probed_with_numbers() -> None:
+    model = Stubborn().eval()
+    found = trace(model, (8, 8), native_size=8, name="stubborn")
+    assert found.seen["conv"].output == (2, 4, 6, 6)
+    assert found.seen["conv"].multiply_adds == 36 * 27 * 4
+    assert found.seen["conv"].n_parameters == 4 * 27 + 4
+    assert list(found.seen) == ["conv", ""]
+    assert not model._forward_hooks
+    assert not model.conv._forward_hooks

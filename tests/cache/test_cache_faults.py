@@ -1,0 +1,225 @@
+"""A disk that refuses: every operation of a whole write fails once, and nothing is half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cache_cases import content, make_data, make_key, write
+from faulty_disk import Disk
+
+from featx.cache import FeatureSet, FeatureStore, fsio
+from featx.errors import CacheError, CacheWriteError
+
+N_ROWS = 20  # three shards
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
+
+
+def write_all(store: FeatureStore) -> FeatureSet:
+    X, y = make_data()
+    return write(store, make_key(), X[:N_ROWS], y[:N_ROWS])
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
+    return content(write_all(FeatureStore(tmp_path_factory.mktemp("right"))))
+
+
+def failing_with(number: int) -> Callable[..., Any]:
+    def fail(real: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def interrupt(real: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_write_is_the_operations_that_are_expected(tmp_path: Path) -> None:
+    disk = Disk(-1, interrupt)
+    with pytest.MonkeyPatch.context() as patch:
+        disk.install(patch.setattr)
+        fsio.publish(tmp_path / "a", b"123")
+    assert disk.calls == ["open", "write", "fsync", "replace", "open", "fsync"]
+
+
+def every_operation(tmp_path: Path, happens: Callable[[int], Callable[..., Any]]) -> Iterator[Any]:
+    """Yield the store and what came out of a write, for a fault at each operation of it in turn."""
+    at = 0
+    while True:
+        store = FeatureStore(tmp_path / f"{at:03d}")
+        disk = Disk(at, happens(at))
+        outcome: BaseException | None = None
+        with pytest.MonkeyPatch.context() as patch:
+            disk.install(patch.setattr)
+            try:
+                write_all(store)
+            except (CacheWriteError, KeyboardInterrupt) as error:
+                outcome = error
+        if len(disk.calls) <= at:
+            assert outcome is None
+            # Three shards with their manifests, the summary, the last manifest: 8 files of 6.
+            assert at > 48
+            return
+        yield store, outcome
+        at += 1
+
+
+def assert_nothing_half_there(store: FeatureStore, right: tuple[bytes, ...]) -> None:
+    for path in store.root.rglob("*"):
+        assert not path.name.endswith(".tmp")
+    assert all(info.problem is None for info in store.verify() if info.rows)
+    found = store.find(make_key())
+    assert found is None or content(found) == right
+    done = store.progress(make_key())
+    with store.writer(make_key(), n_rows=N_ROWS, n_features=12) as writer:
+        assert writer.next_row == done
+    assert content(write_all(store)) == right
+
+
+def test_an_error_at_any_operation_leaves_nothing_half_there(
+    tmp_path: Path, right: tuple[bytes, ...]
+) -> None:
+    for store, outcome in every_operation(
+        tmp_path, lambda at: failing_with(ERRORS[at % len(ERRORS)])
+    ):
+        assert isinstance(outcome, CacheWriteError)
+        assert str(store.root) in str(outcome)
+        assert isinstance(outcome.__cause__, OSError)
+        assert str(outcome.__cause__.strerror) in str(outcome)
+        assert_nothing_half_there(store, right)
+        shutil.rmtree(store.root)
+
+
+def test_an_interrupt_at_any_operation_leaves_nothing_half_there(
+    tmp_path: Path, right: tuple[bytes, ...]
+) -> None:
+    for store, outcome in every_operation(tmp_path, lambda at: interrupt):
+        assert isinstance(outcome, KeyboardInterrupt)
+        assert_nothing_half_there(store, right)
+        shutil.rmtree(store.root)
+
+
+def test_short_writes_are_continued(
+    store: FeatureStore, right: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:1000]))
+    assert content(write_all(store)) == right
+
+
+def test_a_full_disk_says_what_was_needed_and_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    free = shutil.disk_usage(tmp_path)._replace(free=1234)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(
+        CacheWriteError,
+        match=r"Cannot write '.*/file': No space left.*Needed: 5,000 bytes, free: 1,234 bytes\. .*"
+        "--cache-dir",
+    ):
+        fsio.publish(tmp_path / "file", bytes(5000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_that_says_no_more_is_still_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(
+        os, "write", Disk(0, failing_with(errno.ENOSPC))._watched("write", os.write)
+    )
+    monkeypatch.setattr(shutil, "disk_usage", silent)
+    with pytest.raises(CacheWriteError, match=r"No space left on device\. Free some space"):
+        fsio.publish(tmp_path / "file", b"1")
+    with pytest.raises(CacheError, match="Input/output error"):
+        fsio.free_bytes(tmp_path)
+
+
+def test_a_temporary_file_that_cannot_be_removed_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        os, "replace", Disk(0, failing_with(errno.ENOSPC))._watched("r", os.replace)
+    )
+    monkeypatch.setattr(os, "unlink", Disk(0, failing_with(errno.EIO))._watched("u", os.unlink))
+    with pytest.raises(CacheWriteError, match="No space left"):
+        fsio.publish(tmp_path / "file", b"1")
+    (left,) = fsio.files(tmp_path)
+    assert left.name.endswith(fsio.TEMPORARY_SUFFIX)
+
+
+def test_a_read_only_cache_serves_what_it_has(
+    store: FeatureStore, right: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(store)
+    for name in ("write", "fsync", "replace", "mkdir", "rmdir"):
+        monkeypatch.setattr(os, name, Disk(0, failing_with(errno.EROFS))._watched(name, os.write))
+    found = store.find(make_key())
+    assert found is not None
+    assert content(found) == right
+    assert [info.problem for info in store.verify()] == [None]
+    assert store.gc(older_than_s=0) == []
+    with store.writer(make_key(), n_rows=N_ROWS, n_features=12) as writer:
+        assert writer.next_row == N_ROWS
+        assert content(writer.finish()) == right
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    store = FeatureStore(tmp_path / "cache")
+    assert store.find(make_key()) is None
+    assert store.entries() == []
+    with pytest.raises(CacheWriteError, match=r"Cannot make '.*/cache/.*': (File|Not a)"):
+        write_all(store)
+
+
+def test_removing_says_what_could_not_be_removed(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = write_all(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", Disk(0, failing_with(errno.EACCES))._watched("u", os.unlink))
+        with pytest.raises(CacheWriteError, match=r"Cannot remove '.*manifest\.json'"):
+            store.remove(make_key())
+    assert store.find(make_key()) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", Disk(0, failing_with(errno.EACCES))._watched("r", os.rmdir))
+        with pytest.raises(CacheWriteError, match=f"Cannot remove '{features.path}'"):
+            store.remove(make_key())
+    assert store.find(make_key()) is None
+
+
+@pytest.mark.parametrize("target", ["open", "stat", "scandir"])
+def test_a_disk_that_cannot_be_read_is_named(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    features = write_all(store)
+    reads = {
+        "open": [lambda: store.find(make_key())],
+        "stat": [lambda: store.find(make_key())],
+        "scandir": [store.entries, lambda: fsio.files(features.path)],
+    }
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    place = os if target == "scandir" else Path
+    with monkeypatch.context() as patch:
+        patch.setattr(place, target, refuse)
+        for read in reads[target]:
+            with pytest.raises(CacheError, match=r"Cannot read '.*': Input/output error\."):
+                read()
+    assert content(features)
