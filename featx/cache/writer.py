@@ -62,7 +62,7 @@ class FeatureWriter:
             raise ShapeError(f"A feature set of {n_rows} x {n_features} values holds nothing.")
         self.path = path
         self._moments = Moments.empty(n_features)
-        self._labels = np.empty(n_rows, dtype=np.int64)
+        self._labels = np.zeros(n_rows, dtype=np.int64)
         self._filled = 0
         self._closed = False
         if rebuild:

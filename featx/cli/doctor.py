@@ -66,19 +66,27 @@ def _devices() -> Iterator[Check]:
 
 
 def _data(data_dir: str | None) -> Iterator[Check]:
-    from featx.data import default_data_dir, find_local
+    from featx.data import load_dataset
+    from featx.data.sources import default_data_dir
+    from featx.errors import FeatxError
 
     folder = Path(data_dir) if data_dir else default_data_dir()
     yield "data folder", str(folder), "" if folder.is_dir() else "made when data are downloaded"
     for source in ("cifar10", "fashion-mnist"):
-        found = find_local(source, folder)
-        advice = "" if found else "downloaded when asked for; or bring it: --data-dir FOLDER"
-        yield source, str(found or "not there"), advice
+        try:
+            data = load_dataset(source, data_dir=folder, val=0, download=False)
+        except FeatxError as error:
+            advice = "downloaded when asked for; or bring it: --data-dir FOLDER"
+            yield source, str(error).partition(". ")[0], advice
+        else:
+            counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+            yield source, f"{counts}; checksums agree", ""
     yield "digits", "comes with scikit-learn", ""
 
 
 def _weights() -> Iterator[Check]:
-    from featx.backbones import installed_weight_packages, weights_dir
+    from featx.backbones.packages import installed_weight_packages
+    from featx.backbones.tags import weights_dir
 
     folder = weights_dir()
     files = sorted(path.name for path in folder.glob("*.pth")) if folder.is_dir() else []

@@ -120,9 +120,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floats without a known range; save it with 8 or 16 bits")
-    if image.mode in ("P", "PA"):
-        # By way of RGBA: Pillow warns of palettes whose transparency is a table.
-        return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 
 

@@ -46,9 +46,16 @@ def load_folder(request: Request) -> Raw:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"Folder {root} {what}. {_LAYOUTS}.")
-    splits = _split_folders(root)
     ignored: Counter[str] = Counter()
-    found = {split: _class_files(folder, ignored) for split, folder in splits.items()}
+    try:
+        splits = _split_folders(root)
+        found = {split: _class_files(folder, ignored) for split, folder in splits.items()}
+        beside = [folder.name for folder in _folders(root) if folder not in splits.values()]
+    except OSError as error:
+        raise DataError(
+            f"Folder {root} cannot be read: {error.filename}: {error.strerror}. Check its "
+            "permissions."
+        ) from error
     _check_same_classes(found, splits)
     names = list(found["train"])
     parts = {}
@@ -58,7 +65,6 @@ def load_folder(request: Request) -> Raw:
         y = np.repeat(np.arange(len(names), dtype=np.int64), numbers)
         parts[split] = Part(FileImages(paths, root=root), y)
     own_splits = root not in splits.values()
-    beside = [folder.name for folder in _folders(root) if folder not in splits.values()]
     return Raw(
         name=f"folder:{root.resolve().name}",
         classes=dict(enumerate(names)),
@@ -123,10 +129,15 @@ def _class_files(folder: Path, ignored: Counter[str]) -> dict[str, list[Path]]:
     return classes
 
 
+def _refuse(error: OSError) -> None:
+    """Let `os.walk` fail on a folder that it cannot list, which it would skip."""
+    raise error
+
+
 def _images_below(folder: Path, ignored: Counter[str]) -> list[Path]:
     """Return the visible image files below a folder, by relative path."""
     files = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() in extensions():

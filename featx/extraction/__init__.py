@@ -12,7 +12,7 @@ from featx.extraction.planning import (
     memory_budget_bytes,
     plan_split,
 )
-from featx.extraction.settings import Settings, cut_points, input_size, make_settings
+from featx.extraction.settings import Settings, cut_points, make_settings
 
 __all__ = [
     "PlannedSet",
@@ -22,7 +22,6 @@ __all__ = [
     "extract",
     "extract_to_store",
     "feature_key",
-    "input_size",
     "make_settings",
     "memory_budget_bytes",
     "plan_split",

@@ -55,7 +55,7 @@ def extract_to_store(
     CacheWriteError
         When the disk refuses; what was published stays.
     """
-    points = cut_points(backbone, cuts, split.images, settings)
+    points = cut_points(backbone, cuts, settings)
     planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)
     found = {}
     for cut, item in planned.items():

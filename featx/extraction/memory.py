@@ -68,14 +68,15 @@ def extract(
     NonFiniteFeatures
         Names the cut, the row and the image.
     """
-    from featx.data import ArrayImages, Images
+    from featx.data import ArrayImages, FileImages, Images
 
     source = images if isinstance(images, Images) else ArrayImages(np.asarray(images))
     settings = make_settings(
-        backbone, source, image_size=image_size, pool=pool, crop=crop, interpolation=interpolation,
+        backbone, source.size, decodes=isinstance(source, FileImages), image_size=image_size,
+        pool=pool, crop=crop, interpolation=interpolation,
         device=device, precision=precision, batch_size=batch_size, workers=workers,
     )  # fmt: skip
-    points = cut_points(backbone, cuts, source, settings)
+    points = cut_points(backbone, cuts, settings)
     shapes = {cut: (len(source), point.n_pooled) for cut, point in points.items()}
     n_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
     budget = memory_budget_bytes(memory_budget)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from featx.backbones import Backbone, CutPoint
-    from featx.data import Images, Preprocess
+    from featx.data import Preprocess
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 # First choice of `auto`; halved when memory runs out. 64 images fill the cores of a CPU.
@@ -28,6 +28,8 @@ class Settings:
     ----------
     preprocess : Preprocess
         Geometry and normalization of the input.
+    input_size : tuple of int
+        Height and width in pixels of what enters the network.
     pool : str
         What becomes of a map: ``"avg"``, ``"flatten"``, ...
     device : torch.device
@@ -43,6 +45,7 @@ class Settings:
     """
 
     preprocess: Preprocess
+    input_size: tuple[int, int]
     pool: str
     device: torch.device
     precision: str = "fp32"
@@ -60,8 +63,9 @@ class Settings:
 
 def make_settings(
     backbone: Backbone,
-    images: Images,
+    size: tuple[int, int] | None,
     *,
+    decodes: bool = False,
     image_size: int | str | None = "auto",
     pool: str = "avg",
     crop: str = "auto",
@@ -78,8 +82,10 @@ def make_settings(
     ----------
     backbone : Backbone
         Its weights say the normalization, and the geometry where it is ``auto``.
-    images : Images
-        Their size decides ``crop="auto"``.
+    size : tuple of int, or None
+        Height and width of the images; None when they differ. Decides ``crop="auto"``.
+    decodes : bool
+        Whether the images are files: ``workers="auto"`` is then a process per core.
     image_size : int, "auto", "native" or None
         Pixels a side; ``auto`` is the weights' own; ``native`` (None) leaves images as they are.
 
@@ -90,52 +96,40 @@ def make_settings(
     UsageError
         When the device is not there.
     """
-    from featx.data import FileImages, resolve_crop
+    from featx.data import resolve_crop
 
     if precision not in PRECISIONS:
         raise UsageError(f"Precision '{precision}' is not known. Valid: {', '.join(PRECISIONS)}.")
-    size = backbone.preprocess.image_size if image_size == "auto" else image_size
-    native = size in (None, "native")
-    if native and images.size is None:
+    wanted = backbone.preprocess.image_size if image_size == "auto" else image_size
+    side = None if wanted in (None, "native") else int(wanted)
+    preprocess = backbone.preprocess.with_size(
+        side,
+        crop=resolve_crop(crop, size),
+        interpolation=None if interpolation == "auto" else interpolation,
+    )
+    if size is not None:
+        enters = preprocess.output_size(size)
+    elif side is not None:
+        enters = (side, side)
+    else:
         raise ShapeError(
             "image_size is native, but the images have many sizes. Give one: --image-size 224"
         )
-    preprocess = backbone.preprocess.with_size(
-        None if native else int(size),  # type: ignore[arg-type]
-        crop=resolve_crop(crop, images.size),
-        interpolation=None if interpolation == "auto" else interpolation,
-    )
     return Settings(
         preprocess=preprocess,
+        input_size=enters,
         pool=pool,
         device=pick_device(device),
         precision=precision,
         batch_size=batch_size,
         storage=storage,
-        workers=_workers(workers, isinstance(images, FileImages)),
+        workers=(n_cpus() if decodes else 0) if workers == "auto" else int(workers),
     )
 
 
-def _workers(workers: int | str, decodes: bool) -> int:
-    if workers == "auto":
-        return n_cpus() if decodes else 0
-    return int(workers)
-
-
-def input_size(settings: Settings, images: Images) -> tuple[int, int]:
-    """Return the height and width in pixels of what enters the network."""
-    if images.size is None:
-        side = settings.preprocess.image_size
-        assert side is not None  # make_settings refuses native for many sizes
-        return side, side
-    return settings.preprocess.output_size(images.size)
-
-
-def cut_points(
-    backbone: Backbone, cuts: Sequence[str], images: Images, settings: Settings
-) -> dict[str, CutPoint]:
-    """Return what is known of each cut for these images: shape, dimensions, cost."""
-    points = backbone.describe_cuts(cuts, input_size(settings, images), pool=settings.pool)
+def cut_points(backbone: Backbone, cuts: Sequence[str], settings: Settings) -> dict[str, CutPoint]:
+    """Return what is known of each cut at this input size: shape, dimensions, cost."""
+    points = backbone.describe_cuts(cuts, settings.input_size, pool=settings.pool)
     by_module: dict[str, str] = {}
     for cut, point in zip(cuts, points, strict=True):
         if point.module in by_module:

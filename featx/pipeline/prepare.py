@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from featx.backbones import load_backbone
 from featx.cache import FeatureStore
-from featx.data import load_dataset
+from featx.data import FileImages, load_dataset
 from featx.errors import RecipeError
 from featx.extraction import (
     PlannedSet,
@@ -110,10 +110,11 @@ def prepare(recipe: Recipe) -> Prepared:
         seed=recipe.seed,
         limit=recipe.limit,
     )
-    images = dataset.splits["train"].images
+    images = [split.images for split in dataset.splits.values()]
     settings = make_settings(
         backbone,
-        images,
+        dataset.size,
+        decodes=any(isinstance(source, FileImages) for source in images),
         image_size=recipe.image_size,
         pool=recipe.pool,
         crop=recipe.crop,
@@ -124,7 +125,7 @@ def prepare(recipe: Recipe) -> Prepared:
         storage=recipe.storage,
         workers=recipe.workers,
     )
-    points = cut_points(backbone, recipe.cuts, images, settings)
+    points = cut_points(backbone, recipe.cuts, settings)
     in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
     return Prepared(recipe, dataset, backbone, settings, in_order, FeatureStore(recipe.cache_path))
 

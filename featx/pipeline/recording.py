@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Places on this machine: they change no result, and a published record should not tell them.
 _PLACES = ("data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "memory_budget")
+# Files of this machine: their name is told, their folder is not.
+_FILES = ("weights", "dataset")
 
 
 def make_record(
@@ -88,11 +90,13 @@ def make_record(
 def portable_settings(recipe: Recipe) -> dict[str, Any]:
     """Return what was set in a recipe, without the places of this machine."""
     settings = {k: v for k, v in recipe.settings().items() if k not in _PLACES}
-    for field in ("weights", "dataset"):
-        if field in settings:
-            kind, colon, path = str(settings[field]).rpartition(":")
-            settings[field] = kind + colon + (Path(path).name if "/" in path else path)
-    return settings
+    return {k: _without_folder(v) if k in _FILES else v for k, v in settings.items()}
+
+
+def _without_folder(text: str) -> str:
+    """Return ``folder:/home/me/photos`` as ``folder:photos``."""
+    kind, colon, path = text.rpartition(":")
+    return kind + colon + Path(path).name if Path(path).is_absolute() or "/" in path else text
 
 
 def repeat_command(recipe: Recipe) -> str:
@@ -127,8 +131,18 @@ def _dataset_record(prepared: Prepared) -> DatasetRecord:
             name: SplitRecord(n=len(split), counts=split.counts(), digest=split.digest)
             for name, split in dataset.splits.items()
         },
-        provenance=dataset.provenance,
+        provenance=_portable(dataset.provenance),
     )
+
+
+def _portable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where images came from, without this machine's folders."""
+    told = dict(provenance)
+    told["source"] = _without_folder(str(told["source"]))
+    origin = dict(told.get("origin") or {})
+    if "path" in origin:
+        told["origin"] = {**origin, "path": Path(origin["path"]).name}
+    return told
 
 
 def _backbone_record(prepared: Prepared) -> BackboneRecord:

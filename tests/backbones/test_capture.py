@@ -33,9 +33,7 @@ def forbidden(backbone: Backbone, modules: list[str]) -> Iterator[None]:
     def refuse(module: nn.Module, args: object) -> None:
         raise AssertionError("a module behind the deepest cut ran")
 
-    handles = [
-        backbone.model.get_submodule(m).register_forward_pre_hook(refuse) for m in modules
-    ]
+    handles = [backbone.model.get_submodule(m).register_forward_pre_hook(refuse) for m in modules]
     try:
         yield
     finally:
@@ -142,9 +140,13 @@ def hooks_of(model: nn.Module) -> int:
 def test_hooks_go_even_after_an_error(resnet18: Backbone, images: torch.Tensor) -> None:
     capture = Capture(resnet18, ["stage1", "stage4"])
     assert hooks_of(resnet18.model) == 0
-    with pytest.raises(RuntimeError), capture:
+    with capture:
         assert hooks_of(resnet18.model) == 2
+    with capture, pytest.raises(RuntimeError, match="channels"):
         capture(images[:, :1])
+    assert hooks_of(resnet18.model) == 0
+    with pytest.raises(KeyboardInterrupt), capture:
+        raise KeyboardInterrupt
     assert hooks_of(resnet18.model) == 0
     with pytest.raises(RuntimeError, match="'with' block"):
         capture(images)
@@ -155,7 +157,9 @@ def test_hooks_go_even_after_an_error(resnet18: Backbone, images: torch.Tensor) 
 def test_one_place_under_two_names_with_two_poolings(
     resnet18: Backbone, images: torch.Tensor
 ) -> None:
-    with Capture(resnet18, ["stage2", "layer2"], pool={"stage2": "avg", "layer2": "max"}) as capture:
+    with Capture(
+        resnet18, ["stage2", "layer2"], pool={"stage2": "avg", "layer2": "max"}
+    ) as capture:
         found = capture(images)
     assert (found["layer2"] >= found["stage2"]).all()
     assert not torch.equal(found["layer2"], found["stage2"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -47,7 +49,7 @@ def test_costs_add_up_layer_by_layer(vgg16: Backbone) -> None:
 def test_points_come_in_order_of_execution(resnet50: Backbone) -> None:
     points = resnet50.cut_points(64, all_modules=True)
     assert [p.order for p in points] == sorted(p.order for p in points)
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in itertools.pairwise(points):
         assert before.multiply_adds <= after.multiply_adds
         assert before.n_parameters <= after.n_parameters
     modules = [p.module for p in points]
@@ -80,7 +82,10 @@ def test_pooling_decides_the_third_column(resnet18: Backbone) -> None:
 
 def test_describe_cuts_keeps_the_order_that_was_asked(resnet18: Backbone) -> None:
     points = resnet18.describe_cuts(["stage4", "conv1_relu"], (64, 96), pool="flatten")
-    assert [(p.module, p.shape) for p in points] == [("layer4", (512, 2, 3)), ("relu", (64, 32, 48))]
+    assert [(p.module, p.shape) for p in points] == [
+        ("layer4", (512, 2, 3)),
+        ("relu", (64, 32, 48)),
+    ]
     pools = {"stage4": "max", "conv1_relu": "grid:2"}
     points = resnet18.describe_cuts(["stage4", "conv1_relu"], 64, pool=pools)
     assert [p.n_pooled for p in points] == [512, 256]

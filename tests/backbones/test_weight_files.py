@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from featx.backbones import Backbone, Capture, load_backbone
-from featx.errors import WeightsError
+from featx.errors import UnknownName, WeightsError
 
 
 @pytest.fixture(scope="session")
@@ -113,17 +113,15 @@ def test_a_classifier_that_is_of_no_use_is_left_out(
     assert same(backbone, tensors, but="fc")
 
 
-def test_only_the_last_layer_of_a_vgg_may_be_missing(tmp_path: Path, vgg16: Backbone) -> None:
-    ten_classes = dict(vgg16.model.state_dict())
-    ten_classes["classifier.6.weight"] = torch.zeros(10, 4096)
-    ten_classes["classifier.6.bias"] = torch.zeros(10)
-    path = tmp_path / "w.safetensors"
-    save_file(ten_classes, path)
-    backbone = load_backbone("vgg16", str(path))
-    assert backbone.absent == ("classifier.6",)
+def test_only_the_last_layer_of_a_classifier_may_be_missing(tmp_path: Path) -> None:
+    ten_classes = dict(load_backbone("mobilenet_v3_small", "none").model.state_dict())
+    ten_classes["classifier.3.weight"] = torch.zeros(10, 1024)
+    ten_classes["classifier.3.bias"] = torch.zeros(10)
+    backbone = load_backbone("mobilenet_v3_small", save(tmp_path / "w.pth", ten_classes))
+    assert backbone.absent == ("classifier.3",)
     modules = [p.module for p in backbone.cut_points(32, all_modules=True)]
-    assert modules[-1] == "classifier.5"
-    with pytest.raises(WeightsError):
+    assert modules[-1] == "classifier.2"
+    with pytest.raises(WeightsError, match=r"Every cut before 'classifier\.3' works"):
         backbone.describe_cuts(["classifier"], 32)
 
 
@@ -204,16 +202,15 @@ def test_a_file_without_tensors(tmp_path: Path, content: Any) -> None:
         load_backbone("resnet18", save(tmp_path / "w.pth", content))
 
 
-@pytest.mark.parametrize(
-    ("says", "mean"), [("caffe", 123.68), ("IMAGENET1K_FEATURES", 0.48235), (None, 0.485)]
-)
-def test_safetensors_may_say_their_preprocessing(
-    tmp_path: Path, vgg16: Backbone, says: str | None, mean: float
-) -> None:
-    path = tmp_path / "w.safetensors"
-    features = {k: v for k, v in vgg16.model.state_dict().items() if k.startswith("features")}
-    save_file(features, path, metadata={"preprocess": says} if says else None)
-    backbone = load_backbone("vgg16", str(path))
-    assert backbone.preprocess.mean[0] == mean
-    assert backbone.absent == ("classifier",)
-    assert load_backbone("vgg16", str(path), preprocess="torch").preprocess.mean[0] == 0.485
+def test_safetensors_may_say_their_preprocessing(tmp_path: Path) -> None:
+    tensors = load_backbone("squeezenet1_1", "none").model.state_dict()
+    for says, mean in (("caffe", 123.68), (None, 0.485)):
+        path = tmp_path / "w.safetensors"
+        save_file(tensors, path, metadata={"preprocess": says} if says else None)
+        assert load_backbone("squeezenet1_1", str(path)).preprocess.mean[0] == mean
+        # What the user says counts more.
+        chosen = load_backbone("squeezenet1_1", str(path), preprocess="torch").preprocess
+        assert (chosen.name, chosen.mean[0]) == ("torch", 0.485)
+    save_file(tensors, path, metadata={"preprocess": "kaffee"})
+    with pytest.raises(UnknownName, match="Preprocessing 'kaffee' is not known"):
+        load_backbone("squeezenet1_1", str(path))

@@ -1,7 +1,7 @@
 """Kills writers, and lets several write at once. A program of its own, run by test_cache_processes.
 
-It has one thread and everything imported, so it can fork a writer in a millisecond. The last line it
-prints is JSON: what it counted, and the text of every check that failed.
+It has one thread and everything imported, so it can fork a writer in a millisecond. The last line
+it prints is JSON: what it counted, and the text of every check that failed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cache_cases import SHARD_ROWS, content, make_data, make_key, write
 from faulty_disk import Disk
 
@@ -40,8 +42,12 @@ def fork(work: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def write_counting(store: FeatureStore, appended: mmap.mmap, pause_s: float) -> None:
+def write_counting(
+    store: FeatureStore, appended: mmap.mmap, pause_s: float, disk: Disk | None = None
+) -> None:
     """Write the set, keeping the rows appended so far where the parent sees them."""
+    if disk:
+        disk.install(setattr)
     with store.writer(KEY, n_rows=len(X), n_features=X.shape[1]) as writer:
         for start in range(writer.next_row, len(X), KEY.batch_size):
             rows = slice(start, start + KEY.batch_size)
@@ -68,16 +74,11 @@ def die(rng: random.Random) -> Callable[..., None]:
 def kills(root: Path, rounds: int, seed: int) -> dict[str, Any]:
     """Kill a writer twice, at a random operation or a random time, then let one finish; compare."""
     counting = Disk(-1, lambda: None)
-    originals = {
-        name: getattr(os, name) for name in ("open", "write", "fsync", "replace", "unlink")
-    }
-    originals["mkdir"] = os.mkdir
-    counting.install(setattr)
-    started = time.perf_counter()
-    reference = write(FeatureStore(root / "undisturbed"), KEY, X, Y)
-    duration_s = time.perf_counter() - started
-    for name, original in originals.items():
-        setattr(os, name, original)
+    with pytest.MonkeyPatch.context() as patch:
+        counting.install(patch.setattr)
+        started = time.perf_counter()
+        reference = write(FeatureStore(root / "undisturbed"), KEY, X, Y)
+        duration_s = time.perf_counter() - started
     right = content(reference)
     names = {path.name: path.read_bytes() for path in reference.path.iterdir()}
     failures, killed, lost_rows = [], 0, 0
@@ -87,16 +88,11 @@ def kills(root: Path, rounds: int, seed: int) -> dict[str, Any]:
         for _ in range(2):
             appended = mmap.mmap(-1, 1)
             appended[0] = store.progress(KEY)
-            disk = Disk(rng.randrange(len(counting.calls) // 2), die(rng))
-
-            def aimed(disk: Disk = disk, appended: mmap.mmap = appended) -> None:
-                disk.install(setattr)
-                write_counting(store, appended, 0)
-
             if number % 2:
-                process = fork(aimed)
+                disk = Disk(rng.randrange(len(counting.calls) // 2), die(rng))
+                process = fork(partial(write_counting, store, appended, 0, disk))
             else:
-                process = fork(lambda: write_counting(store, appended, duration_s / 22))
+                process = fork(partial(write_counting, store, appended, duration_s / 22))
                 time.sleep(rng.uniform(0, duration_s))
                 os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
@@ -121,18 +117,14 @@ def kills(root: Path, rounds: int, seed: int) -> dict[str, Any]:
 def together(root: Path, rounds: int, seed: int) -> dict[str, Any]:
     """Let three processes write one set at the same time, and read it all the while."""
     right = content(write(FeatureStore(root / "undisturbed"), KEY, X, Y))
+    rng = random.Random(seed)
     failures, reads = [], 0
     for number in range(rounds):
         store = FeatureStore(root / str(number))
-        start_at = time.perf_counter() + 0.02
-
-        def write_at_once(writer: int, store: FeatureStore = store, at: float = start_at) -> None:
-            rng = random.Random(seed * 100 + writer)
-            while time.perf_counter() < at:
-                pass
-            write_counting(store, mmap.mmap(-1, 1), rng.uniform(0, 0.003))
-
-        running = {fork(lambda writer=writer: write_at_once(writer)) for writer in range(3)}
+        running = {
+            fork(partial(write_counting, store, mmap.mmap(-1, 1), rng.uniform(0, 0.003)))
+            for _ in range(3)
+        }
         was_there = False
         while running:
             for process in list(running):

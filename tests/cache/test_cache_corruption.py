@@ -210,12 +210,37 @@ def restore(entry: Path, whole: dict[str, bytes]) -> None:
             path.write_bytes(data)
 
 
+@pytest.mark.parametrize(("change", "message"), [(-1, "instead of"), (1, "more than")])
+def test_a_shard_that_changes_its_length_after_it_was_found_is_refused(
+    entry: Path, change: int, message: str
+) -> None:
+    features = find_in(entry)
+    assert features is not None
+    shard = min(entry.glob("0*.h5"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:change] if change < 0 else data + b"x")
+    with pytest.raises(CacheCorrupt, match=f"{shard.name}: it has .*{message}"):
+        features.read([0])
+
+
 def test_a_set_without_its_manifest_is_not_there(original: FeatureStore, tmp_path: Path) -> None:
     shutil.copytree(original.root, tmp_path / "cache")
     store = FeatureStore(tmp_path / "cache")
     (store.path_for(make_key()) / "manifest.json").unlink()
     assert store.find(make_key()) is None
     assert store.progress(make_key()) == 0
+
+
+def test_a_change_of_any_byte_of_the_manifest_is_refused(entry: Path) -> None:
+    path = entry / "manifest.json"
+    data = bytearray(path.read_bytes())
+    rng = random.Random(0)
+    for place, byte in enumerate(data):
+        data[place] = byte ^ (1 << rng.randrange(8))
+        path.write_bytes(data)
+        with pytest.raises(CacheCorrupt, match=r"manifest\.json"):
+            find_in(entry)
+        data[place] = byte
 
 
 # --- manifests with a right digest that still cannot be believed

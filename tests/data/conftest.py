@@ -26,7 +26,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         rng = np.random.default_rng(0)
         number = 0
         for folder, count in counts.items():
-            (root / folder).mkdir(parents=True)
+            (root / folder).mkdir(parents=True, exist_ok=True)
             for i in range(count):
                 height, width = sizes[number % len(sizes)]
                 pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,11 @@ def small_files() -> dict[str, bytes]:
     return files
 
 
-def archive_of(members: dict[str, bytes | str]) -> bytes:
+def archive_of(members: Iterable[tuple[str, bytes | str]]) -> bytes:
     """Return a tar.gz; a text is the target of a symbolic link."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members.items():
+        for name, content in members:
             info = tarfile.TarInfo(name)
             if isinstance(content, str):
                 info.type, info.linkname = tarfile.SYMTYPE, content
@@ -72,7 +73,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 @pytest.fixture
 def archive(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> bytes:
-    content = archive_of({f"{cifar.FOLDER}/{name}": data for name, data in files.items()})
+    content = archive_of((f"{cifar.FOLDER}/{name}", data) for name, data in files.items())
     monkeypatch.setattr(cifar, "ARCHIVE_MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(cifar, "ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
     return content
@@ -145,20 +146,18 @@ def test_only_the_expected_plain_files_leave_an_archive(
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"untouched")
-    members: dict[str, bytes | str] = {
-        "../secret": b"overwritten",
-        f"{cifar.FOLDER}/../../secret": b"overwritten",
-        str(secret): b"overwritten",
-        f"{cifar.FOLDER}/data_batch_1": str(secret),
-        f"{cifar.FOLDER}/readme.html": b"<html>",
-        "data_batch_2": b"outside the folder",
-    }
-    members |= {f"{cifar.FOLDER}/{name}": data for name, data in files.items()}
+    members: list[tuple[str, bytes | str]] = [
+        ("../secret", b"overwritten"),
+        (f"{cifar.FOLDER}/../../secret", b"overwritten"),
+        (str(secret), b"overwritten"),
+        (f"{cifar.FOLDER}/data_batch_1", str(secret)),
+        (f"{cifar.FOLDER}/readme.html", b"<html>"),
+        ("data_batch_2", b"outside the folder"),
+        *((f"{cifar.FOLDER}/{name}", data) for name, data in files.items()),
+    ]
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(archive_of(members))
-    # A tar may hold a name twice: the link comes first and is passed over.
-    with tarfile.open(archive) as tar:
-        assert len(tar.getmembers()) == len(members)
+    # A tar may hold a name twice: the link that comes first is passed over.
     cifar.unpack(archive, tmp_path / "out" / cifar.FOLDER)
     assert secret.read_bytes() == b"untouched"
     (folder,) = (tmp_path / "out").iterdir()
@@ -171,7 +170,7 @@ def test_an_archive_that_lacks_a_file_or_is_cut_says_so(
 ) -> None:
     path = tmp_path / "a.tar.gz"
     path.write_bytes(
-        archive_of({f"{cifar.FOLDER}/{n}": c for n, c in files.items() if n != "test_batch"})
+        archive_of((f"{cifar.FOLDER}/{n}", c) for n, c in files.items() if n != "test_batch")
     )
     with pytest.raises(DataError, match=r"a\.tar\.gz lacks test_batch"):
         cifar.unpack(path, tmp_path / "out")
@@ -260,5 +259,4 @@ def test_real_cifar10_equals_the_arrays_of_another_reader(
             np.testing.assert_array_equal(split.y, arrays[f"{name}_y"])
     same = load_dataset(f"npz:{npz}", val=0)
     assert same.name == "npz:cifar10"
-    for name in ("train", "test"):
-        assert same.splits[name].digest == dataset.splits[name].digest
+    assert same.splits["test"].digest == dataset.splits["test"].digest

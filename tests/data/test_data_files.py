@@ -51,7 +51,7 @@ def refuse(image: Image.Image) -> np.ndarray:
     raise AssertionError("not to be called")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_of_many_sizes_get_their_geometry_while_decoded(make_folder, workers: int) -> None:
     images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
     geometry = TORCH.with_size(8).geometry
@@ -147,7 +147,9 @@ def test_digest_sees_bytes_labels_and_order_and_not_where_the_files_are(
         os.utime(path, (0, 0))
     assert digest(files(moved), y) == reference
     images = FileImages(paths)
+    assert images.size is None
     assert images.take([0, 1, 2, 3, 4, 5]).size is None
+    assert images.take([1, 4]).size == MIXED[1]
     assert Split("val", images.take(range(6)), np.array(y, np.int64)).digest == reference
     assert digest([paths[1], paths[0], *paths[2:]], y) != reference
     assert digest(paths, [0, 0, 1, 1, 1, 1]) != reference

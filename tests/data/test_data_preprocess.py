@@ -146,6 +146,7 @@ def test_native_size_leaves_the_pixels_alone() -> None:
 
 def test_another_size_keeps_the_proportion_of_the_resize() -> None:
     assert TORCH.with_size(64).resize_size == 73  # 64 * 256 / 224 = 73.1
+    assert TORCH.with_size(32).resize_size == 36  # 36.6; timm: floor(32 / 0.875) = 36
     assert TORCH.with_size(224).resize_size == 256
     assert Preprocess("x", MEAN, STD).with_size(96).as_dict()["resize_size"] == 96
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,22 @@ def test_splits_of_one_folder_are_disjoint_and_cover(make_folder) -> None:
 def test_folders_that_cannot_be_used(make_folder, counts: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(make_folder(counts))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_skipped(
+    make_folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder({"cat": 2, "dog": 2, "dog/locked": 2})
+    listed = os.scandir
+
+    def scandir(path: object) -> object:
+        if Path(str(path)).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot be read: .*dog/locked: Permission denied"):
+        load(root)
 
 
 def test_an_empty_folder_and_a_file(tmp_path: Path) -> None:

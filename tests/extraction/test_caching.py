@@ -25,7 +25,7 @@ from featx.extraction import (
 
 @pytest.fixture
 def settings(backbone, split):
-    return make_settings(backbone, split.images, image_size="native", batch_size=4)
+    return make_settings(backbone, split.images.size, image_size="native", batch_size=4)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def test_a_run_that_halved_its_batches_is_found_again(backbone, split, store, monkeypatch) -> None:
-    settings = make_settings(backbone, split.images, image_size="native")
+    settings = make_settings(backbone, split.images.size, image_size="native")
     with monkeypatch.context() as patch:
         limit_batches(patch, 5)
         extract_to_store(backbone, CUTS, split, store, settings)
@@ -128,7 +128,7 @@ def test_float16_storage_keeps_half_the_bytes(backbone, split, store, settings) 
 
 def test_an_alias_and_its_module_share_an_entry(backbone, split, store, settings) -> None:
     def key(cut):
-        point = cut_points(backbone, [cut], split.images, settings)[cut]
+        point = cut_points(backbone, [cut], settings)[cut]
         return feature_key(backbone, split, settings, point, 4)
 
     assert key("conv4_block2_out") == key("layer3.1")
@@ -138,7 +138,7 @@ def test_an_alias_and_its_module_share_an_entry(backbone, split, store, settings
 def test_the_key_follows_what_changes_numbers_and_nothing_else(
     backbone, split, settings, images
 ) -> None:
-    point = cut_points(backbone, ["layer1"], split.images, settings)["layer1"]
+    point = cut_points(backbone, ["layer1"], settings)["layer1"]
 
     def digest(split=split, settings=settings, network=backbone):
         return feature_key(network, split, settings, point, 4).digest
@@ -166,7 +166,7 @@ def test_a_plan_says_what_is_there(backbone, split, store, settings, monkeypatch
         count_batches(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             extract_to_store(backbone, CUTS, split, store, settings)
-    points = cut_points(backbone, CUTS, split.images, settings)
+    points = cut_points(backbone, CUTS, settings)
     plan = plan_split(backbone, points, split, store, settings)
     assert {cut: item.rows_done for cut, item in plan.items()} == {
         "layer1": 8, "conv4_block2_out": 8, "avgpool": 12,
@@ -180,8 +180,8 @@ def test_a_plan_says_what_is_there(backbone, split, store, settings, monkeypatch
 
 
 def test_what_does_not_fit_is_refused_before_it_starts(backbone, split, store, monkeypatch) -> None:
-    settings = make_settings(backbone, split.images, image_size="native", pool="flatten")
-    points = cut_points(backbone, CUTS, split.images, settings)
+    settings = make_settings(backbone, split.images.size, image_size="native", pool="flatten")
+    points = cut_points(backbone, CUTS, settings)
     plan = list(plan_split(backbone, points, split, store, settings).values())
     check_budget(plan, points, store, 10**9)
     with pytest.raises(BudgetExceeded, match=r"shards .*--memory-budget.*--pool avg"):
@@ -189,8 +189,8 @@ def test_what_does_not_fit_is_refused_before_it_starts(backbone, split, store, m
     monkeypatch.setattr(type(store), "free_bytes", lambda self: 10_000)
     with pytest.raises(BudgetExceeded, match=r"1e-05 GB is free on the disk.* --pool avg"):
         check_budget(plan, points, store, 10**9)
-    pooled = make_settings(backbone, split.images, image_size="native", pool="avg")
-    points = cut_points(backbone, CUTS, split.images, pooled)
+    pooled = make_settings(backbone, split.images.size, image_size="native", pool="avg")
+    points = cut_points(backbone, CUTS, pooled)
     plan = list(plan_split(backbone, points, split, store, pooled).values())
     with pytest.raises(BudgetExceeded, match="Use fewer images"):
         check_budget(plan, points, store, 10**9)
