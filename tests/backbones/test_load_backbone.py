@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,10 +118,12 @@ def test_a_file_that_is_there_but_wrong_is_not_used(
 
 
 def test_a_failed_download_says_how_to_do_without(
-    hub: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, _ = server
-    offer(monkeypatch, f"{address}/gone-12345678.pth")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    offer(monkeypatch, f"http://127.0.0.1:{port}/gone-12345678.pth")
     with pytest.raises(DownloadError) as caught:
         load_backbone("squeezenet1_1", progress=False)
     text = str(caught.value)

@@ -41,7 +41,7 @@ def test_without_a_terminal_there_are_plain_lines(clock: _Clock) -> None:
         "extract: 1,000 images",
         "extract: 300 of 1,000, 25 images/s, 28 s left",
         "extract: 600 of 1,000, 25 images/s, 16 s left",
-        "extract: 900 of 1,000, 25 images/s, 4.0 s left",
+        "extract: 900 of 1,000, 25 images/s, 4 s left",
         "extract: done in 40 s, 25 images/s",
     ]
 

@@ -9,10 +9,6 @@ from featx.backbones import Backbone, load_backbone
 from featx.cache import FeatureStore
 from featx.data import ArrayImages, Split
 
-CUTS = ["layer1", "conv4_block2_out", "avgpool"]
-# resnet18's conv4_block2_out is layer3.1.
-MODULES = ["layer1", "layer3.1", "avgpool"]
-
 
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:

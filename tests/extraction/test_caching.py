@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import CUTS
-from test_memory import limit_batches
+from extraction_cases import CUTS, limit_batches
 
 import featx
 from featx.backbones import Capture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import CUTS, MODULES
+from extraction_cases import CUTS, MODULES, limit_batches
 
 import featx
 from featx.errors import BudgetExceeded, NonFiniteFeatures, ShapeError, UnknownName, UsageError
@@ -89,23 +89,6 @@ def test_memory_that_runs_out_halves_the_batch(backbone, images, monkeypatch) ->
     assert sizes == [22, 22, 16, 8, 4, 4, 4, 4, 4, 2]
     for cut in CUTS:
         assert np.array_equal(found[cut], wanted[cut])
-
-
-def limit_batches(monkeypatch, largest: int) -> list[int]:
-    """Let the network run out of memory above a batch size; return the sizes it saw."""
-    from featx.backbones import Capture
-
-    seen: list[int] = []
-    run = Capture.__call__
-
-    def call(self, x):
-        seen.append(len(x))
-        if len(x) > largest:
-            raise torch.OutOfMemoryError("no memory")
-        return run(self, x)
-
-    monkeypatch.setattr(Capture, "__call__", call)
-    return seen
 
 
 def test_a_fixed_batch_that_does_not_fit_says_what_to_do(backbone, images, monkeypatch) -> None:
