@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format wheel clean
+.PHONY: help install demo test lint format wheel tables clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: $(VENV)/installed  ## Format the code
 
 wheel: $(VENV)/installed  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
+
+tables: $(VENV)/installed  ## Render the tables of the README from the records under reports/
+	$(BIN)/python benchmarks/tables.py
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

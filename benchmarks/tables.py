@@ -1,0 +1,83 @@
+"""Render the tables of README.md from the records under reports/: no figure is typed by hand.
+
+Usage: python benchmarks/tables.py [--check]
+
+With --check nothing is written; exit code 1 when a page does not agree with the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from featx.evaluate import RunRecord, read_record
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Accuracies as the source prints them: cut -> (split, accuracy).
+PUBLISHED_D1 = {
+    "block3_conv1": ("test", 0.81),
+    "block4_conv1": ("val", 0.84),
+    "block5_conv1": ("val", 0.82),
+    "conv4_block6_out": ("test", 0.91),
+}
+D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
+
+
+def d1_table() -> str:
+    """Return D1's accuracies, flattened and pooled, beside the published ones."""
+    header = [
+        "network", "cut", "published", "flattened: validation", "flattened: test",
+        "pooled: validation", "pooled: test",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---:|---:|"]
+    for network, name in D1.items():
+        flattened = read_record(ROOT / "reports" / name)
+        pooled = read_record(ROOT / "reports" / f"{name}-pooled")
+        for cut in flattened.cuts:
+            split, accuracy = PUBLISHED_D1.get(cut.cut, ("", None))
+            published = "" if accuracy is None else f"{accuracy:.2f} ({split})"
+            cells = [network, f"`{cut.cut}`", published]
+            cells += [*_accuracies(flattened, cut.cut), *_accuracies(pooled, cut.cut)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracies(record: RunRecord, cut: str) -> list[str]:
+    result = next(result for result in record.results if result.cut == cut)
+    mark = "" if result.converged else " *"
+    return [f"{result.accuracy[split]:.3f}{mark}" for split in ("val", "test")]
+
+
+TABLES = {"d1": d1_table}
+
+
+def rendered(page: str) -> str:
+    """Return a page with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        pattern = rf"(<!-- table:{name} -->\n).*?(<!-- end -->)"
+        page = re.sub(pattern, lambda m, t=table: m[1] + t() + m[2], page, flags=re.DOTALL)
+    return page
+
+
+def main() -> int:
+    """Write or check the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    old = path.read_text()
+    new = rendered(old)
+    if new == old:
+        return 0
+    if check:
+        print(f"{path.name} does not agree with the records: make tables", file=sys.stderr)
+        return 1
+    path.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
