@@ -71,7 +71,7 @@ def _store(cache_dir: str | None) -> FeatureStore:
 
 def _print_entries(entries: list[EntryInfo]) -> None:
     from featx.cli.console import out, table
-    from featx.report.text import human_bytes
+    from featx.text import human_bytes
 
     header = ("network", "module", "pooling", "split", "rows", "values", "bytes", "state")
     rows = []

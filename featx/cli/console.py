@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featx.progress import Progress
-from featx.report.text import human_seconds
+from featx.text import human_seconds
 
 PLAIN_WIDTH = 200
 PLAIN_EVERY_S = 10.0

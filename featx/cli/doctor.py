@@ -56,7 +56,7 @@ def _versions() -> Iterator[Check]:
 
 def _devices() -> Iterator[Check]:
     from featx.machine import available_devices, available_memory_bytes, cpu_name, n_cpus
-    from featx.report.text import human_bytes
+    from featx.text import human_bytes
 
     yield "processor", f"{cpu_name()}, {n_cpus()} cores", ""
     yield "free memory", human_bytes(available_memory_bytes()), ""

@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 
+# Of one float32 value an image.
+BYTES_PER_10000 = 40_000
+
+
 def layers(
     network: Annotated[str, typer.Argument(help="resnet50, vgg16, timm/convnext_tiny, ...")],
     image_size: Annotated[
         str, typer.Option(help="Pixels a side, or auto (the weights' own size).")
     ] = "auto",
-    pool: Annotated[str, typer.Option(help="Pooling of the third column of values.")] = "avg",
+    pool: Annotated[str, typer.Option(help="Pooling that the values are counted for, beside flattened.")] = "avg",
     weights: Annotated[
         str, typer.Option(help="none is enough to list layers; nothing is downloaded.")
     ] = "none",
@@ -25,14 +29,15 @@ def layers(
 ) -> None:
     """List the places to cut a network, in order of execution.
 
-    Multiply-adds and parameters count all that runs up to and with the cut, for one image.
+    Multiply-adds and parameters count all that runs up to and with the cut, for one image; the
+    last columns are the bytes that features of 10,000 images take as float32.
 
     Example:  featx layers resnet50 --image-size 32
     """
     from featx.backbones import load_backbone
     from featx.cli.console import out, table
     from featx.errors import ShapeError
-    from featx.report.text import human_bytes, human_count
+    from featx.text import human_bytes, human_count
 
     if image_size != "auto" and not (image_size.isdigit() and int(image_size) > 0):
         raise ShapeError(f"--image-size is '{image_size}'. Valid: a number of pixels, or auto.")
@@ -41,15 +46,19 @@ def layers(
     points = backbone.cut_points(size, pool=pool, all_modules=all_modules)
     if as_json:
         rows = [
-            {**dataclasses.asdict(point), "bytes_per_10000": 40_000 * point.n_pooled}
+            {
+                **dataclasses.asdict(point),
+                "bytes_per_10000_flat": BYTES_PER_10000 * point.n_flat,
+                "bytes_per_10000_pooled": BYTES_PER_10000 * point.n_pooled,
+            }
             for point in points
         ]
         document = {"network": backbone.name, "image_size": size, "pool": pool, "cuts": rows}
         typer.echo(json.dumps(document, indent=2))
         return
     header = (
-        "module", "other names", "shape", "flattened", f"{pool}", "multiply-adds", "parameters",
-        f"10,000 images, {pool}",
+        "module", "other names", "shape", "flattened", pool, "multiply-adds", "parameters",
+        "10,000 flattened", f"10,000 by {pool}",
     )  # fmt: skip
     lines = [
         (
@@ -60,7 +69,8 @@ def layers(
             f"{point.n_pooled:,}",
             human_count(point.multiply_adds),
             human_count(point.n_parameters),
-            human_bytes(40_000 * point.n_pooled),
+            human_bytes(BYTES_PER_10000 * point.n_flat),
+            human_bytes(BYTES_PER_10000 * point.n_pooled),
         )
         for point in points
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featx.cli.console import table
-from featx.report.text import human_bytes
+from featx.text import human_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table

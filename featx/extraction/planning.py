@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from featx.errors import BudgetExceeded
 from featx.extraction.settings import Settings
 from featx.machine import available_memory_bytes
+from featx.text import human_bytes
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
@@ -149,7 +150,7 @@ def over_budget_message(
         point.shape[0] if point.kind == "map" else point.n_pooled for point in points.values()
     )
     room = "is free on the disk" if where == "disk" else "may be used (--memory-budget)"
-    text = f"{what} would take {needed / 1e9:.3g} GB; {limit / 1e9:.3g} GB {room}."
+    text = f"{what} would take {human_bytes(needed)}; {human_bytes(limit)} {room}."
     if pooled < kept:
         text += (
             f" Pooling takes a {kept / pooled:.0f}th of it: --pool avg "

@@ -16,6 +16,7 @@ from featx.machine import n_cpus
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C, Recipe
 from featx.scaling import scalers_for
+from featx.text import human_bytes
 
 if TYPE_CHECKING:
     from featx.cache import FeatureKey, FeatureSet
@@ -152,7 +153,7 @@ def jobs_that_fit(
         train = features[cut]["train"]
         raise BudgetExceeded(
             f"Fitting the head of '{cut}' ({train.n_samples:,} rows of {train.n_features:,} "
-            f"values) would take about {largest / 1e9:.3g} GB; {budget / 1e9:.3g} GB may be used "
+            f"values) would take about {human_bytes(largest)}; {human_bytes(budget)} may be used "
             "(--memory-budget). Pool the cut (--pool avg) or take fewer images (--limit)."
         )
     wanted = n_cpus() if recipe.jobs == "auto" else recipe.jobs

@@ -91,8 +91,9 @@ def test_resnet50_has_keras_names(resnet50: Backbone) -> None:
         ("torchvision", "densenet121", "stage4", "features.denseblock4"),
         ("torchvision", "efficientnet_b0", "stage7", "features.7"),
         ("torchvision", "regnet_x_400mf", "stage2", "trunk_output.block2"),
-        # Its own module of that name, not the second stage.
+        # Their own modules of that name.
         ("torchvision", "shufflenet_v2_x0_5", "stage2", "stage2"),
+        ("timm", "hrnet_w18_small", "stage2", "stage2"),
     ],
 )
 def test_families(library: str, network: str, cut: str, module: str) -> None:

@@ -176,16 +176,30 @@ def test_shapes_tell_what_an_output_is(
     assert kind_and_shape(output, size, channels_last=believe) == wanted
 
 
+def test_what_has_one_row_for_all_images_is_no_cut() -> None:
+    backbone = load_backbone("swin_v2_t", "none")
+    # The bias of the relative positions, computed once for the whole batch.
+    inside = "features.1.0.attn.cpb_mlp"
+    with pytest.raises(UsageError, match="for 2 images: no map, tokens or vector per image"):
+        backbone.describe_cuts([inside], 64)
+    assert inside not in by_module(backbone.cut_points(64, all_modules=True))
+
+
 class Stubborn(nn.Module):
     """Looks at its numbers, which the meta device does not have."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
+        self.again = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
-        return y + 1 if float(y.sum()) > 0 else y
+        if float(y.sum()) > 0:
+            y = y + 1
+        tokens = y.flatten(2)
+        tokens = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return self.again(self.conv(nn.functional.pad(tokens[:, :3].view(-1, 3, 6, 6), [1] * 4)))
 
 
 def test_a_network_that_needs_numbers_is_probed_with_numbers() -> None:
@@ -194,6 +208,11 @@ def test_a_network_that_needs_numbers_is_probed_with_numbers() -> None:
     assert found.seen["conv"].output == (2, 4, 6, 6)
     assert found.seen["conv"].multiply_adds == 36 * 27 * 4
     assert found.seen["conv"].n_parameters == 4 * 27 + 4
-    assert list(found.seen) == ["conv", ""]
+    assert list(found.seen) == ["conv", "again", ""]
+    assert found.runs["conv"] == 2
+    # The attention of 4 tokens of 36 values, both ways; the shared weights count once.
+    last = found.seen[""]
+    assert last.multiply_adds == 2 * 36 * 27 * 4 + 2 * 4 * 4 * 36
+    assert last.n_parameters == 4 * 27 + 4
     assert not model._forward_hooks
     assert not model.conv._forward_hooks

@@ -125,6 +125,16 @@ def test_only_the_last_layer_of_a_classifier_may_be_missing(tmp_path: Path) -> N
         backbone.describe_cuts(["classifier"], 32)
 
 
+def test_nothing_inside_of_an_absent_classifier_can_be_cut(tmp_path: Path) -> None:
+    state = load_backbone("mobilenet_v3_small", "none").model.state_dict()
+    features = {name: tensor for name, tensor in state.items() if name.startswith("features")}
+    backbone = load_backbone("mobilenet_v3_small", save(tmp_path / "w.pth", features))
+    assert backbone.absent == ("classifier",)
+    assert backbone.cut_points(32, all_modules=True)[-1].module == "avgpool"
+    with pytest.raises(WeightsError, match="Every cut before 'classifier' works"):
+        Capture(backbone, ["classifier.0"])
+
+
 def test_what_does_not_fit_is_listed(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     wrong = dict(tensors)
     del wrong["layer1.0.conv1.weight"]

@@ -68,7 +68,8 @@ def test_layers_as_json_gives_the_known_shapes() -> None:
         assert (cut["module"], cut["shape"]) == (module, shape)
         assert cut["n_flat"] == np.prod(shape)
         assert cut["n_pooled"] == shape[0]
-        assert cut["bytes_per_10000"] == 40_000 * shape[0]
+        assert cut["bytes_per_10000_flat"] == 40_000 * np.prod(shape)
+        assert cut["bytes_per_10000_pooled"] == 40_000 * shape[0]
     orders = [cut["order"] for cut in document["cuts"]]
     assert orders == sorted(orders)
 

@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_before_it_starts(backbone, split, store, m
     with pytest.raises(BudgetExceeded, match=r"shards .*--memory-budget.*--pool avg"):
         check_budget(plan, points, store, 1000)
     monkeypatch.setattr(type(store), "free_bytes", lambda self: 10_000)
-    with pytest.raises(BudgetExceeded, match=r"1e-05 GB is free on the disk.* --pool avg"):
+    with pytest.raises(BudgetExceeded, match=r"10 kB is free on the disk.* --pool avg"):
         check_budget(plan, points, store, 10**9)
     pooled = make_settings(backbone, split.images.size, image_size="native", pool="avg")
     points = cut_points(backbone, CUTS, pooled)
