@@ -106,6 +106,8 @@ def fetch(
         finally:
             part.unlink(missing_ok=True)
     except (urllib.error.URLError, OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = getattr(error, "reason", None) or error
         raise DownloadError(f"{what} could not be fetched from {url}: {reason}. {hint}") from error
     return dest

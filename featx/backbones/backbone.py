@@ -148,9 +148,14 @@ class Backbone:
         ShapeError
             When the network cannot take that image size, or the pooling that cut.
         """
-        found = self._trace(image_size)
+        # A wrong name is said before a wrong size.
+        modules = [self.resolve(cut) for cut in cuts]
         poolings = poolings_of(cuts, pool)
-        return [self._cut_point(self.resolve(cut), cut, found, poolings[cut]) for cut in cuts]
+        found = self._trace(image_size)
+        return [
+            self._cut_point(module, cut, found, poolings[cut])
+            for module, cut in zip(modules, cuts, strict=True)
+        ]
 
     def check_cut(self, cut: str) -> str:
         """Return the module of a cut, if the network can be cut there at all.

@@ -92,27 +92,15 @@ def find_network(name: str) -> Network:
     raise UnknownName("Network", name, valid, hint=hint)
 
 
-def build(network: Network, **options: Any) -> nn.Module:
-    """Return `network` with random weights, on the CPU.
-
-    Parameters
-    ----------
-    network : Network
-        What to build.
-    **options
-        Passed to timm; torchvision's networks take none.
-
-    Returns
-    -------
-    nn.Module
-        In training mode, as the library gives it.
-    """
+def build(network: Network) -> nn.Module:
+    """Return `network` with random weights, on the CPU, in training mode as libraries give it."""
     if network.library == "timm":
-        model: nn.Module = import_timm().create_model(network.model, pretrained=False, **options)
+        model: nn.Module = import_timm().create_model(network.model, pretrained=False)
         return model
-    torchvision = import_torchvision()
+    options: dict[str, Any] = {}
     if network.model in ("googlenet", "inception_v3"):
         # As torchvision builds them for its weights: their input is normalized once more inside.
         options = {"transform_input": True, "init_weights": False}
-    built: nn.Module = torchvision.models.get_model(network.model, weights=None, **options)
+    models = import_torchvision().models
+    built: nn.Module = models.get_model(network.model, weights=None, **options)
     return built

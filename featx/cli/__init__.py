@@ -9,13 +9,12 @@ import typer
 
 from featx import __version__
 from featx.cli import cache, demo, doctor, extract, fit, layers, report, run
-from featx.cli.errors import FeatxGroup
+from featx.cli.errors import FeatxCommand
 
 app = typer.Typer(
     name="featx",
-    cls=FeatxGroup,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example:  featx fit-svm --backbone resnet50 --cut layer3.5 --dataset folder:photos",
@@ -44,14 +43,18 @@ def _globals(
         os.environ["FEATX_DEBUG"] = "1"
 
 
-app.command("layers")(layers.layers)
-app.command("extract")(extract.extract)
-app.command("fit-svm")(fit.fit_svm)
-app.command("fit-logistic")(fit.fit_logistic)
-app.command("run")(run.run)
-app.command("demo")(demo.demo)
-app.command("report")(report.report)
-app.command("doctor")(doctor.doctor)
+COMMANDS = {
+    "layers": layers.layers,
+    "extract": extract.extract,
+    "fit-svm": fit.fit_svm,
+    "fit-logistic": fit.fit_logistic,
+    "run": run.run,
+    "demo": demo.demo,
+    "report": report.report,
+    "doctor": doctor.doctor,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name, cls=FeatxCommand)(_function)
 app.add_typer(cache.app, name="cache")
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featx.cli.errors import FeatxCommand
+
 if TYPE_CHECKING:
     from featx.cache import EntryInfo, FeatureStore
 
@@ -18,7 +20,7 @@ CacheDir = Annotated[
 ]
 
 
-@app.command("list")
+@app.command("list", cls=FeatxCommand)
 def list_entries(cache_dir: CacheDir = None) -> None:
     """List the feature sets of a cache.
 
@@ -27,7 +29,7 @@ def list_entries(cache_dir: CacheDir = None) -> None:
     _print_entries(_store(cache_dir).entries())
 
 
-@app.command()
+@app.command(cls=FeatxCommand)
 def verify(cache_dir: CacheDir = None) -> None:
     """Read every shard and check its digest; exit code 1 when one is not whole.
 
@@ -46,7 +48,7 @@ def verify(cache_dir: CacheDir = None) -> None:
     typer.echo(f"{len(entries)} entries, every digest agrees.")
 
 
-@app.command()
+@app.command(cls=FeatxCommand)
 def gc(cache_dir: CacheDir = None) -> None:
     """Remove files that no manifest lists: what a killed run has left.
 

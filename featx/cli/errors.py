@@ -8,30 +8,42 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from featx.errors import FeatxError, Interrupted
 
 
-class FeatxGroup(TyperGroup):
-    """A group of commands that turns featx's errors into messages and exit codes."""
+class FeatxCommand(TyperCommand):
+    """A command that turns errors into messages and exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; leave with the error's exit code when it fails on purpose."""
+        """Run the command; leave with the error's exit code when it fails."""
         try:
             return super().invoke(ctx)
-        except FeatxError as error:
-            if os.environ.get("FEATX_DEBUG"):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from None
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
             again = shlex.join(["featx", *sys.argv[1:]])
-            print(
-                f"\nInterrupted; what is cached is kept. Continue with:\n  {again}", file=sys.stderr
-            )
+            _say(f"\nInterrupted; what is cached is kept. Continue with:\n  {again}")
             raise typer.Exit(Interrupted.exit_code) from None
         except BrokenPipeError:
             # The reader (head, less) has gone: nothing is wrong, and nothing more to write to.
             sys.stdout = None
             raise typer.Exit(0) from None
+        except FeatxError as error:
+            if os.environ.get("FEATX_DEBUG"):
+                raise
+            _say(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except Exception as error:
+            if os.environ.get("FEATX_DEBUG"):
+                raise
+            _say(
+                f"error: {type(error).__name__}: {error}\nfeatx did not expect this: please report "
+                "it with what the same command prints with --debug."
+            )
+            raise typer.Exit(FeatxError.exit_code) from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

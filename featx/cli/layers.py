@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-
 # Of one float32 value an image.
 BYTES_PER_10000 = 40_000
 
@@ -18,7 +17,9 @@ def layers(
     image_size: Annotated[
         str, typer.Option(help="Pixels a side, or auto (the weights' own size).")
     ] = "auto",
-    pool: Annotated[str, typer.Option(help="Pooling that the values are counted for, beside flattened.")] = "avg",
+    pool: Annotated[
+        str, typer.Option(help="Pooling that the values are counted for, beside flattened.")
+    ] = "avg",
     weights: Annotated[
         str, typer.Option(help="none is enough to list layers; nothing is downloaded.")
     ] = "none",

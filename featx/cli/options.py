@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from featx.recipes import Recipe, flag, make_recipe
 
@@ -63,20 +64,32 @@ def takes_recipe(fields: Iterable[str]) -> Callable[[Callable[..., None]], Calla
 def _option(field: str) -> inspect.Parameter:
     info = Recipe.model_fields[field]
     panel = next((name for name, fields in PANELS.items() if field in fields), "Head")
-    shared: dict[str, Any] = {"help": info.description, "rich_help_panel": panel}
+    shared: dict[str, Any] = {
+        "help": _with_default(info.description or "", info.default),
+        "rich_help_panel": panel,
+        "show_default": False,
+    }
     kind: Any
     if field == "cuts":
         kind = Annotated[list[str] | None, typer.Option(flag(field), metavar="NAME", **shared)]
     elif info.annotation is bool:
-        kind = Annotated[bool | None, typer.Option(flag(field), show_default=False, **shared)]
+        kind = Annotated[bool | None, typer.Option(flag(field), **shared)]
     else:
-        default = info.default
-        shown = False if default in (None, "", ()) else str(default)
-        kind = Annotated[
-            str | None,
-            typer.Option(flag(field), metavar=field.upper(), show_default=shown, **shared),
-        ]
+        kind = Annotated[str | None, typer.Option(flag(field), metavar=_metavar(info), **shared)]
     return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _with_default(help_text: str, default: Any) -> str:
+    silent = default is None or default is False or default in ("", ())
+    if silent or "Default" in help_text:
+        return help_text
+    return f"{help_text} Default: {default}."
+
+
+def _metavar(info: FieldInfo) -> str:
+    """Return the valid words of a field, where words are all it takes; else VALUE."""
+    words = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    return "|".join(words) or "VALUE"
 
 
 def recipe_from_flags(settings: dict[str, Any], **fixed: Any) -> Recipe:

@@ -24,6 +24,8 @@ def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
         console.print(summary(prepared, plan))
         console.print(fits_in_words(recipe))
         return
+    for note in prepared.backbone.notes:
+        progress.say(note)
     progress.say(summary(prepared, plan))
     record, report = run_prepared(prepared, plan, progress=progress)
     print_record(record)

@@ -217,7 +217,7 @@ def _choice(cut: str, fitted: CutFit) -> ChoiceRecord:
 def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
     """Return what a reader must know before believing the numbers."""
     recipe, backbone = prepared.recipe, prepared.backbone
-    notes = []
+    notes = list(backbone.notes)
     if backbone.weights.random:
         notes.append(
             f"The weights of {backbone.short_name} are random (seed {recipe.seed}): "

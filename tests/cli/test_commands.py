@@ -125,6 +125,18 @@ def test_debug_shows_the_traceback() -> None:
     assert type(result.exception).__name__ == "UnknownName"
 
 
+def test_what_was_not_expected_is_one_message_too(monkeypatch) -> None:
+    def fail(self, x):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Capture, "__call__", fail)
+    result = featx("extract", *SMALL, "--cut", "layer1")
+    assert result.exit_code == 1
+    assert "error: ZeroDivisionError: a bug" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.output
+
+
 def test_debug_is_welcome_behind_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "featx", "layers", "resnet5", "--debug"],
