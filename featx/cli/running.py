@@ -13,10 +13,10 @@ def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a recipe, or print its plan."""
     from featx.cli.console import ConsoleProgress, out
     from featx.cli.plans import plan_table, summary
-    from featx.pipeline import make_plan, prepare, run_prepared
+    from featx.pipeline import make_plan, prepare_fit, run_prepared
 
     progress = ConsoleProgress()
-    prepared = prepare(recipe)
+    prepared = prepare_fit(recipe)
     plan = make_plan(prepared)
     if dry_run:
         console = out()

@@ -152,7 +152,7 @@ def check_classes(
     if not missing:
         return
     remedy = (
-        "Hold out more, draw a stratified hold-out, or take classes with more images "
+        "Hold out more, draw from every class (--stratified), or take classes with more images "
         f"(each needs one per split: {len(labels)})."
         if drawn
         else "Add images of it, or leave the class out with a class filter."

@@ -4,7 +4,7 @@
 """
 
 from featx.pipeline.fitting import CutFit, candidates, fit_cuts
-from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare
+from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare, prepare_fit
 from featx.pipeline.running import extract_all, run, run_prepared
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "fit_cuts",
     "make_plan",
     "prepare",
+    "prepare_fit",
     "run",
     "run_prepared",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from featx.backbones import load_backbone
 from featx.cache import FeatureStore
 from featx.data import FileImages, load_dataset
-from featx.errors import RecipeError
+from featx.errors import DataError, RecipeError, quoted
 from featx.extraction import (
     PlannedSet,
     Settings,
@@ -100,6 +100,8 @@ def prepare(recipe: Recipe) -> Prepared:
     backbone = load_backbone(
         recipe.backbone, recipe.weights, preprocess=recipe.preprocess, seed=recipe.seed
     )
+    for cut in recipe.cuts:
+        backbone.check_cut(cut)
     dataset = load_dataset(
         recipe.dataset,
         data_dir=recipe.data_dir,
@@ -128,6 +130,23 @@ def prepare(recipe: Recipe) -> Prepared:
     points = cut_points(backbone, recipe.cuts, settings)
     in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
     return Prepared(recipe, dataset, backbone, settings, in_order, FeatureStore(recipe.cache_path))
+
+
+def prepare_fit(recipe: Recipe) -> Prepared:
+    """Prepare a recipe whose heads will be fitted.
+
+    Raises
+    ------
+    DataError
+        When there is nothing to tell apart, besides what `prepare` raises.
+    """
+    prepared = prepare(recipe)
+    classes = prepared.dataset.classes.values()
+    if len(classes) < 2:
+        raise DataError(
+            f"There is only one class ({quoted(classes)}): a head needs two or more to tell apart."
+        )
+    return prepared
 
 
 def make_plan(prepared: Prepared) -> Plan:

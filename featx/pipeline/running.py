@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featx.extraction import extract_to_store
 from featx.pipeline.fitting import CutFit, fit_cuts
-from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare
+from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare_fit
 from featx.pipeline.recording import make_record, repeat_command
 from featx.progress import SILENT, Progress
 from featx.report import write_report
@@ -40,7 +40,7 @@ def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
     FeatxError
         Bad input, before anything is computed; or a failure, with what was cached kept.
     """
-    prepared = prepare(recipe)
+    prepared = prepare_fit(recipe)
     record, _ = run_prepared(prepared, make_plan(prepared), progress=progress)
     return record
 
@@ -48,7 +48,7 @@ def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
 def run_prepared(
     prepared: Prepared, plan: Plan, *, progress: Progress = SILENT
 ) -> tuple[RunRecord, Path]:
-    """Run what `prepare` made; return the record and the path of the report."""
+    """Run what `prepare_fit` made; return the record and the path of the report."""
     recipe = prepared.recipe
     timing: dict[str, float] = {}
     start = time.perf_counter()

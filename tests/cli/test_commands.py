@@ -97,6 +97,7 @@ def test_layers_prints_a_table() -> None:
         (["extract", *SMALL, "--cut", "layer1", "--batch-size", "x"], ["batch_size is 'x'"]),
         (["fit-svm", *SMALL, "--cut", "layer1", "--C", "-1"], ["C is '-1'"]),
         (["fit-svm", *SMALL, "--cut", "layer1", "--classes", "3,cow"], ["'cow'"]),
+        (["fit-svm", *SMALL, "--cut", "layer1", "--classes", "3"], ["only one class ('3')"]),
         (["run", "nowhere"], ["no recipe file 'nowhere'", "demo"]),
         (["run", "demo", "--set", "bakbone=vgg16"], ["'bakbone' (closest: 'backbone'"]),
         (["report", "nothing"], ["Report 'nothing'"]),

@@ -102,12 +102,13 @@ def test_a_dead_worker_is_an_error_that_says_what_to_do(make_folder) -> None:
 def test_stopping_early_leaves_no_process_behind(make_folder) -> None:
     import multiprocessing
 
+    before = set(multiprocessing.active_children())
     images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
     batches = images.batches(4, geometry=TORCH.with_size(8).geometry, workers=1)
     next(batches)
-    assert multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) - before
     batches.close()
-    assert not multiprocessing.active_children()
+    assert not set(multiprocessing.active_children()) - before
 
 
 def test_all_bad_files_are_found_when_the_size_is_asked(make_folder) -> None:
