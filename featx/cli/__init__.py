@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -43,7 +44,7 @@ def _globals(
         os.environ["FEATX_DEBUG"] = "1"
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "layers": layers.layers,
     "extract": extract.extract,
     "fit-svm": fit.fit_svm,

@@ -26,7 +26,7 @@ def layers(
     all_modules: Annotated[
         bool, typer.Option("--all", help="Every module, also those inside blocks.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of objects, for programs.")] = False,
 ) -> None:
     """List the places to cut a network, in order of execution.
 
@@ -54,8 +54,7 @@ def layers(
             }
             for point in points
         ]
-        document = {"network": backbone.name, "image_size": size, "pool": pool, "cuts": rows}
-        typer.echo(json.dumps(document, indent=2))
+        typer.echo(json.dumps(rows, indent=2))
         return
     header = (
         "module", "other names", "shape", "flattened", pool, "multiply-adds", "parameters",

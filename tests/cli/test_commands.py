@@ -55,8 +55,8 @@ def test_the_main_help_has_an_example_and_every_command() -> None:
 def test_layers_as_json_gives_the_known_shapes() -> None:
     result = featx("layers", "resnet50", "--image-size", "32", "--json")
     assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    by_alias = {alias: cut for cut in document["cuts"] for alias in cut["aliases"]}
+    cuts = json.loads(result.stdout)
+    by_alias = {alias: cut for cut in cuts for alias in cut["aliases"]}
     # The sizes of Keras' ResNet50 at 32 px.
     for alias, module, shape in [
         ("conv2_block3_out", "layer1.2", [256, 8, 8]),
@@ -70,7 +70,7 @@ def test_layers_as_json_gives_the_known_shapes() -> None:
         assert cut["n_pooled"] == shape[0]
         assert cut["bytes_per_10000_flat"] == 40_000 * np.prod(shape)
         assert cut["bytes_per_10000_pooled"] == 40_000 * shape[0]
-    orders = [cut["order"] for cut in document["cuts"]]
+    orders = [cut["order"] for cut in cuts]
     assert orders == sorted(orders)
 
 
