@@ -26,7 +26,9 @@ def layers(
     all_modules: Annotated[
         bool, typer.Option("--all", help="Every module, also those inside blocks.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A list of objects, for programs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list of objects, for programs.")
+    ] = False,
 ) -> None:
     """List the places to cut a network, in order of execution.
 
