@@ -65,11 +65,20 @@ def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
     American Statistical Association 22 (1927), 209-212. Unlike p plus or minus 1.96 standard
     errors it keeps its coverage near 0 and 1 and for small n, and it stays within [0, 1].
 
+    Raises
+    ------
+    DataError
+        If `n_correct` is not from 0 to `n`, or `n` is 0.
+
     Examples
     --------
     >>> [round(bound, 4) for bound in wilson_interval(81, 263)]
     [0.2553, 0.3662]
     """
+    if not 0 <= n_correct <= n or n == 0:
+        raise DataError(
+            f"{n_correct} of {n} is no proportion: expected 0 <= n_correct <= n, n > 0."
+        )
     p, z2 = n_correct / n, _Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
@@ -100,9 +109,9 @@ def evaluate_predictions(
     Raises
     ------
     DataError
-        If there are no samples, the lengths differ, or a label is not in `classes`.
+        If there are no samples, the lengths differ, or a label is no integer or not in `classes`.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
     truth, predicted = np.asarray(y_true), np.asarray(y_pred)
     if truth.ndim != 1 or truth.shape != predicted.shape or len(truth) == 0:
@@ -112,10 +121,16 @@ def evaluate_predictions(
         )
     labels = list(classes)
     for what, values in (("true", truth), ("predicted", predicted)):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise DataError(f"The {what} labels are of type {values.dtype}: expected integers.")
         unknown = np.setdiff1d(values, labels)
         if len(unknown):
             raise DataError(f"A {what} label is {unknown[0]}; the classes are {labels}.")
     n, n_correct = len(truth), int((truth == predicted).sum())
+    position = {label: i for i, label in enumerate(labels)}
+    confusion = [[0] * len(labels) for _ in labels]
+    for true_label, predicted_label in zip(truth.tolist(), predicted.tolist(), strict=True):
+        confusion[position[true_label]][position[predicted_label]] += 1
     low, high = wilson_interval(n_correct, n)
     scores = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
 
@@ -143,7 +158,7 @@ def evaluate_predictions(
         ],
         macro_avg=average("macro"),
         weighted_avg=average("weighted"),
-        confusion=confusion_matrix(truth, predicted, labels=labels).tolist(),
+        confusion=confusion,
     )
 
 
@@ -157,7 +172,7 @@ def format_report(metrics: SplitMetrics, digits: int = 2) -> str:
     digits : int
         Decimals of the scores.
     """
-    names = [_one_line(f"{c.name} ({c.label})") for c in metrics.per_class]
+    names = [_row_name(c) for c in metrics.per_class]
     width = max(len(name) for name in [*names, "weighted avg"])
     head = f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}"
 
@@ -177,7 +192,9 @@ def format_report(metrics: SplitMetrics, digits: int = 2) -> str:
     return "\n".join(lines)
 
 
-def _one_line(name: str, limit: int = 40) -> str:
-    """Return a class name that cannot break a table: no control characters, of bounded length."""
-    plain = "".join(c if c.isprintable() else "?" for c in name)
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+def _row_name(c: ClassMetrics, limit: int = 32) -> str:
+    """Return name and label in a form that cannot break a table: printable, of bounded length."""
+    if c.name == str(c.label):
+        return c.name
+    plain = "".join(char if char.isprintable() else "?" for char in c.name)
+    return f"{plain if len(plain) <= limit else plain[: limit - 1] + '…'} ({c.label})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -21,8 +22,6 @@ from featx.scaling import Scaler
 FORMAT = "featx.linear-head"
 FORMAT_VERSION = 1
 _KINDS = ("svm", "logistic")
-# A safetensors header is an 8-byte length and JSON. 100 MB is the limit of the format's own reader.
-_MAX_HEADER_BYTES = 100_000_000
 _ARRAYS = {"coef": "F64", "intercept": "F64", "classes": "I64"}
 _SCALER_ARRAYS = {"scaler_mean": "F64", "scaler_scale": "F64"}
 
@@ -64,17 +63,23 @@ class LinearHead:
 
     def __post_init__(self) -> None:
         K = len(self.classes)
-        shapes = (self.coef.shape[:1], self.intercept.shape, (len(self.class_names),))
-        scaler_d = None if self.scaler is None else len(self.scaler.mean_)
+        of_classes = (
+            self.coef.shape[:1],
+            self.intercept.shape,
+            self.classes.shape,
+            (len(self.class_names),),
+        )
+        scaler = () if self.scaler is None else (self.scaler.mean_, self.scaler.scale_)
+        of_features = [array.shape for array in scaler]
         if (
             self.coef.ndim != 2
-            or any(shape != (K,) for shape in shapes)
-            or scaler_d not in (None, self.coef.shape[1])
+            or any(shape != (K,) for shape in of_classes)
+            or any(shape != self.coef.shape[1:] for shape in of_features)
         ):
             raise ShapeError(
-                f"A head of {K} classes with coef {self.coef.shape}, intercept "
-                f"{self.intercept.shape}, {len(self.class_names)} class names and a scaler of "
-                f"{scaler_d} features: these do not belong together."
+                f"A head of classes {self.classes.shape} with coef {self.coef.shape}, intercept "
+                f"{self.intercept.shape}, {len(self.class_names)} class names and scaler "
+                f"{of_features or None}: these do not belong together."
             )
 
     def decision_function(self, X: Features) -> FloatArray:
@@ -154,6 +159,7 @@ class LinearHead:
         }
         # safetensors writes the buffer as it lies in memory.
         tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        about["sha256"] = _digest(about, tensors)
         data = save(tensors, metadata={"featx": json.dumps(about, sort_keys=True)})
         fsio.make_folder(path.parent)
         fsio.publish(path, data)
@@ -172,13 +178,17 @@ class LinearHead:
         path = Path(path)
         data = _read(path)
         about = _metadata(path, data)
+        digest = about.pop("sha256", None)
         if about.get("version") != FORMAT_VERSION:
             raise HeadError(
                 f"Head {path} has format version {about.get('version')}; this featx reads version "
                 f"{FORMAT_VERSION}. Fit it again, or use the featx that wrote it."
             )
         try:
-            return cls._from_parts(about, _arrays(data))
+            arrays = _arrays(data)
+            if _digest(about, arrays) != digest:
+                raise ValueError("its content does not have the SHA-256 it was saved with")
+            return cls._from_parts(about, arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise HeadError(f"Head {path} is damaged: {error}. Fit it again.") from error
 
@@ -216,16 +226,26 @@ def _read(path: Path) -> bytes:
         raise HeadError(f"Head {path} cannot be read: {error.strerror or error}.") from error
 
 
+def _digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of a head: what is said about it, and its arrays by name."""
+    # As a reader gets it: in JSON every key is a string, which changes the order of numbers.
+    decoded = json.loads(json.dumps(about))
+    digest = hashlib.sha256(json.dumps(decoded, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} ".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
 def _metadata(path: Path, data: bytes) -> dict[str, Any]:
     """Return featx' own part of a safetensors header."""
     foreign = HeadError(f"{path} is not a head that featx saved: it has no featx header.")
     try:
+        # A safetensors header is an 8-byte length and JSON.
         (length,) = struct.unpack_from("<Q", data)
-        if length > min(len(data), _MAX_HEADER_BYTES):
-            raise foreign
         header = json.loads(data[8 : 8 + length])
         about = json.loads(header["__metadata__"]["featx"])
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (struct.error, KeyError, TypeError, ValueError, RecursionError) as error:
         raise foreign from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise foreign
