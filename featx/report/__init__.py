@@ -10,22 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featx.report.text import human_bytes, human_count, human_seconds, ranked_rows
+    from featx.report.text import ranked_rows
     from featx.report.writing import rebuild_report, write_report
 
 _HOME = {
-    "human_bytes": "featx.report.text",
-    "human_count": "featx.report.text",
-    "human_seconds": "featx.report.text",
     "ranked_rows": "featx.report.text",
     "rebuild_report": "featx.report.writing",
     "write_report": "featx.report.writing",
 }
 
 __all__ = [
-    "human_bytes",
-    "human_count",
-    "human_seconds",
     "ranked_rows",
     "rebuild_report",
     "write_report",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featx.report.labels import label_axis, plain
+from featx.report.labels import class_labels, drawable, label_axis, plain
 from featx.report.text import HEAD_NAMES, SPLIT_NAMES, accuracy_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from featx.evaluate.records import ResultRecord, RunRecord
@@ -38,22 +38,19 @@ class ReportFigure:
 
 def draw_figures(record: RunRecord) -> list[ReportFigure]:
     """Return every figure of a report: accuracies, classes, one confusion matrix per result."""
-    figures = [
-        ReportFigure("accuracy.png", _png(accuracy_figure(record)), _accuracy_alt(record)),
-        ReportFigure("classes.png", _png(classes_figure(record)), _classes_alt(record)),
-    ]
-    for index, result in enumerate(record.results):
-        split = shown_split(result)
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{result.cut}-{result.head}").strip("-")[:60]
-        figures.append(
-            ReportFigure(
-                f"confusion-{index + 1:02d}-{slug}.png",
-                _png(confusion_figure(result)),
-                f"Confusion matrix of {result.cut} on the {SPLIT_NAMES.get(split, split)} split: "
-                f"accuracy {result.accuracy[split]:.3f}",
-                index,
-            )
-        )
+    import matplotlib.style
+
+    # The reader's own matplotlib settings must not change a report.
+    with matplotlib.style.context("default"):
+        figures = [
+            ReportFigure("accuracy.png", _png(accuracy_figure(record)), _accuracy_alt(record)),
+            ReportFigure("classes.png", _png(classes_figure(record)), _classes_alt(record)),
+        ]
+        for index, result in enumerate(record.results):
+            slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{result.cut}-{result.head}").strip("-")[:60]
+            name = f"confusion-{index + 1:02d}-{slug}.png"
+            png = _png(confusion_figure(result))
+            figures.append(ReportFigure(name, png, _confusion_alt(result), index))
     return figures
 
 
@@ -73,7 +70,7 @@ def accuracy_figure(record: RunRecord) -> Figure:
     splits = [s for s in ("val", "test") if any(s in r.splits for r in record.results)]
     splits = splits or list(record.results[0].splits)
     series = [(head, split) for head in heads for split in splits]
-    figure, axes = _figure(min(16.0, max(6.0, 2.0 + 0.75 * len(cuts))), 4.6)
+    figure, (axes,) = _figure(min(16.0, max(6.0, 2.0 + 0.75 * len(cuts))), 5.0)
     for number, (head, split) in enumerate(series):
         # Side by side within a cut's slot, so that intervals do not hide each other.
         offset = 0.16 * (number - (len(series) - 1) / 2)
@@ -105,20 +102,29 @@ def accuracy_figure(record: RunRecord) -> Figure:
     axes.set_xlabel("cut, in order of execution")
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.0), frameon=True, framealpha=0.9)
-    # Room above the highest interval, so that the legend covers no point.
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(0.0, low), high + 0.22 * (high - low) * max(1, len(series) / 2))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _limit_to_shares(axes)
     title = f"{record.backbone.name} on {record.dataset.name}: accuracy per cut"
-    axes.set_title(plain(title, 90), parse_math=False)
+    axes.set_title(drawable(plain(title, 70)), fontsize=11, wrap=True, parse_math=False)
     label_axis(axes.xaxis, cuts, _inches(figure, 1.2))
     return figure
+
+
+def _limit_to_shares(axes: Axes) -> None:
+    """Keep the y axis within 0 to 1, but for the room that a marker at either end needs."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_ylim()
+    room = 0.03 * (high - low)
+    low, high = max(low, -room), min(high, 1 + room)
+    ticks = MaxNLocator(nbins=7, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axes.set_yticks([tick for tick in ticks if max(0, low) <= tick <= min(1, high)])
+    axes.set_ylim(low, high)
 
 
 def classes_figure(record: RunRecord) -> Figure:
     """Draw the images per class, one histogram per split."""
     classes = record.dataset.classes
-    names = [plain(name) for name in classes.values()]
     splits = record.dataset.splits
     width = min(16.0, max(6.0, 2.0 + 0.5 * len(classes)))
     figure, all_axes = _figure(width, 1.2 + 1.7 * len(splits), rows=len(splits))
@@ -137,7 +143,7 @@ def classes_figure(record: RunRecord) -> Figure:
         axes.set_xlim(-0.6, len(classes) - 0.4)
         axes.set_ylabel("images")
         axes.set_title(
-            plain(f"{SPLIT_NAMES.get(split, split)}: {split_record.n:,} images"),
+            drawable(plain(f"{SPLIT_NAMES.get(split, split)}: {split_record.n:,} images", 70)),
             loc="left",
             fontsize=10,
             parse_math=False,
@@ -146,7 +152,7 @@ def classes_figure(record: RunRecord) -> Figure:
         if len(classes) <= 14:
             axes.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8, padding=2)
     all_axes[-1].set_xlabel("class")
-    label_axis(all_axes[-1].xaxis, names, _inches(figure, 1.0))
+    label_axis(all_axes[-1].xaxis, class_labels(classes), _inches(figure, 1.0))
     return figure
 
 
@@ -154,11 +160,11 @@ def confusion_figure(result: ResultRecord) -> Figure:
     """Draw a confusion matrix: colour is the share of the true class, numbers are counts."""
     split = shown_split(result)
     metrics = result.splits[split]
-    names = [plain(scores.name) for scores in metrics.per_class]
+    names = class_labels({scores.label: scores.name for scores in metrics.per_class})
     k = len(names)
     side = min(12.0, max(3.2, 0.62 * k))
-    longest = min(24, max(len(name) for name in names)) * 0.075
-    figure, axes = _figure(side + 1.6 + longest, side + 1.0 + longest)
+    longest = max(len(name) for name in names) * 0.075
+    figure, (axes,) = _figure(side + 1.6 + longest, side + 1.0 + longest)
     share = [
         [count / max(1, scores.support) for count in row]
         for row, scores in zip(metrics.confusion, metrics.per_class, strict=True)
@@ -169,7 +175,10 @@ def confusion_figure(result: ResultRecord) -> Figure:
     label_axis(axes.yaxis, names, side)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    title = f"{plain(result.cut, 40)} · {split}\naccuracy {accuracy_text(metrics)}"
+    title = (
+        f"{drawable(plain(result.cut, 40))}\n{HEAD_NAMES[result.head]} · "
+        f"{SPLIT_NAMES.get(split, split)}\naccuracy {accuracy_text(metrics)}"
+    )
     axes.set_title(title, fontsize=10, parse_math=False)
     # A digit is about 0.6 of the font size wide, and a cell wants some air around its number.
     digits = max(len(str(count)) for row in metrics.confusion for count in row)
@@ -182,15 +191,13 @@ def confusion_figure(result: ResultRecord) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float, rows: int = 0):  # type: ignore[no-untyped-def]
-    """Return a figure and its axes (a list of them if `rows` is given), sizes in inches."""
+def _figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes, one below the other, sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    if not rows:
-        return figure, figure.add_subplot()
     return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])
 
 
@@ -202,21 +209,31 @@ def _inches(figure: Figure, margin: float) -> float:
 def _png(figure: Figure) -> bytes:
     """Return a figure as PNG, the same bytes for the same figure."""
     data = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; the tables have it right.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(data, format="png", dpi=_DPI, metadata={"Software": None})
+    figure.savefig(data, format="png", dpi=_DPI, metadata={"Software": None})
     return data.getvalue()
 
 
+def _confusion_alt(result: ResultRecord) -> str:
+    split = shown_split(result)
+    return (
+        f"Confusion matrix of {result.cut}, {HEAD_NAMES[result.head]}, on the "
+        f"{SPLIT_NAMES.get(split, split)} split: accuracy {result.accuracy[split]:.3f}"
+    )
+
+
 def _accuracy_alt(record: RunRecord) -> str:
+    several = len({result.head for result in record.results}) > 1
     parts = []
     for result in record.results:
-        scores = ", ".join(f"{split} {value:.3f}" for split, value in result.accuracy.items())
-        parts.append(f"{result.cut} {scores}")
+        head = f" ({HEAD_NAMES[result.head]})" if several else ""
+        scores = ", ".join(f"{SPLIT_NAMES.get(s, s)} {a:.3f}" for s, a in result.accuracy.items())
+        parts.append(f"{result.cut}{head} {scores}")
     return f"Accuracy per cut: {'; '.join(parts)}"
 
 
 def _classes_alt(record: RunRecord) -> str:
-    sizes = ", ".join(f"{name} {split.n:,}" for name, split in record.dataset.splits.items())
+    sizes = ", ".join(
+        f"{SPLIT_NAMES.get(name, name)} {split.n:,}"
+        for name, split in record.dataset.splits.items()
+    )
     return f"Images per class and split ({len(record.dataset.classes)} classes; {sizes} images)"

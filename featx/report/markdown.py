@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featx.report.labels import plain
@@ -12,20 +11,24 @@ from featx.report.text import (
     HEAD_NAMES,
     SPLIT_NAMES,
     accuracy_text,
-    human_bytes,
-    human_count,
-    human_seconds,
     ranked_rows,
 )
+from featx.text import human_bytes, human_count, human_seconds
 
 if TYPE_CHECKING:
-    from featx.evaluate.metrics import SplitMetrics
+    from featx.evaluate.metrics import ClassMetrics, SplitMetrics
     from featx.evaluate.records import ChoiceRecord, ResultRecord, RunRecord
     from featx.report.figures import ReportFigure
 
-# What means something in Markdown or HTML; a class name may hold any of it.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
+# What means something in Markdown (GitHub's, with its links and formulas) or HTML; a class name may
+# hold any of it. An underscore inside a word means nothing there.
+_SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.I)
 _LONGEST_TEXT = 2000
+_STANDARDIZED = {
+    "train": "with the training split's mean and deviation",
+    "per-split": "each split with its own mean and deviation",
+    "none": "no",
+}
 
 
 def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: str) -> str:
@@ -42,6 +45,8 @@ def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: 
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from featx.evaluate.reading import ranking_split
+
     environment = Environment(
         loader=PackageLoader("featx.report"),
         undefined=StrictUndefined,
@@ -49,20 +54,24 @@ def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: 
         lstrip_blocks=True,
         keep_trailing_newline=True,
         # Markdown is escaped by the `md` filter, which covers HTML's characters as well.
-        autoescape=False,  # noqa: S701
+        autoescape=False,
     )
     environment.filters |= {
         "md": escape,
+        "prose": prose,
+        "code": code_block,
+        "settings": settings_text,
         "count": human_count,
         "bytes": human_bytes,
         "seconds": human_seconds,
         "split": lambda name: SPLIT_NAMES.get(name, name),
         "head": lambda name: HEAD_NAMES.get(name, name),
         "accuracy": accuracy_text,
-        "json": lambda value: json.dumps(value, ensure_ascii=False),
+        "standardized": lambda how: _STANDARDIZED.get(how, how),
     }
     return environment.get_template("report.md.j2").render(
         record=record,
+        ranked_on=ranking_split(record),
         answer=answer(record),
         ranked=table(*ranked_rows(record)),
         report=classification_table,
@@ -73,14 +82,43 @@ def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: 
 
 
 def escape(text: object) -> str:
-    """Return text that Markdown and HTML show as it is, on one line.
+    r"""Return text that Markdown and HTML show as it is, on one line.
 
     Examples
     --------
-    >>> escape("a|b <i>*x*")
-    'a\\\\|b \\\\<i\\\\>\\\\*x\\\\*'
+    >>> print(escape("a|b <i>*x*"), escape("conv4_block6_out"))
+    a\|b \<i\>\*x\* conv4_block6_out
     """
-    return _SPECIAL.sub(r"\\\1", plain(str(text), _LONGEST_TEXT))
+    return _SPECIAL.sub(r"\\\g<0>", plain(str(text), _LONGEST_TEXT)).strip()
+
+
+def prose(text: object) -> str:
+    r"""Return text that stays a paragraph even where it begins like a list.
+
+    Examples
+    --------
+    >>> print(prose("1. first"), prose("- x"))
+    1\. first \- x
+    """
+    return re.sub(r"^(\d{0,9})([-+=.)])", r"\1\\\2", escape(text))
+
+
+def code_block(text: str) -> str:
+    """Return text as an indented block of code, which no line of it can leave."""
+    return "\n".join(f"    {line}" for line in re.split(r"\r\n|\r|\n", text))
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return the settings that have a value: ``mean 127, 127, 127; image size 64 px``."""
+    parts = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, (list, tuple)) else [value]
+        unit = " px" if name.endswith("_size") else ""
+        shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+        parts.append(f"{name.replace('_', ' ')} {shown}{unit}")
+    return "; ".join(parts)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -95,7 +133,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def classification_table(metrics: SplitMetrics) -> str:
     """Return precision, recall, F1 and support per class and averaged, as a Markdown table."""
     rows = [
-        (f"{c.label} {c.name}", _score(c.precision), _score(c.recall), _score(c.f1), c.support)
+        (_class_name(c), _score(c.precision), _score(c.recall), _score(c.f1), c.support)
         for c in metrics.per_class
     ]
     for name, mean in (("macro avg", metrics.macro_avg), ("weighted avg", metrics.weighted_avg)):
@@ -103,6 +141,12 @@ def classification_table(metrics: SplitMetrics) -> str:
             (name, _score(mean.precision), _score(mean.recall), _score(mean.f1), mean.support)
         )
     return table(("class", "precision", "recall", "F1", "support"), rows)
+
+
+def _class_name(scores: ClassMetrics) -> str:
+    """Return ``5 dog``, or the label alone where the class has no other name."""
+    label = str(scores.label)
+    return label if scores.name == label else f"{label} {scores.name}"
 
 
 def _score(value: float) -> str:
@@ -127,34 +171,41 @@ def answer(record: RunRecord) -> str:
     ranked = ranking(record)
     best = ranked[0]
     cut = record.cut_record(best.cut)
+    several_heads = len({result.head for result in ranked}) > 1
+    n_cuts = len({result.cut for result in ranked})
+    heads = " and 2 heads" if several_heads else ""
+    of = f"Of {n_cuts} cut{'s' if n_cuts > 1 else ''}{heads}, " if len(ranked) > 1 else ""
+    most = f" best on the {SPLIT_NAMES[split]} split" if of else ""
     text = (
-        f"Of {len(ranked)} cuts, **{escape(best.cut)}** separates these "
-        f"{len(record.dataset.classes)} classes best with a "
-        f"{HEAD_NAMES[best.head]}: {_accuracies(best)}. It takes {cut.n_features:,} values and "
-        f"{human_count(cut.multiply_adds)} multiply-adds an image."
+        f"{of}**{escape(best.cut)}** with a {HEAD_NAMES[best.head]} separates these "
+        f"{len(record.dataset.classes)} classes{most}: {_accuracies(best)}. It takes "
+        f"{cut.n_features:,} values and {human_count(cut.multiply_adds)} multiply-adds an image."
     )
     if split != "val":
-        text += " There is no validation split: the test split ranks the cuts, so it flatters them."
+        text += (
+            " There is no validation split: the test split ranks the cuts, so it flatters the best."
+        )
     if len(ranked) > 1:
-        text += " " + _runner_up(best, ranked[1], split)
+        text += " " + _runner_up(best, ranked[1], split, several_heads)
     return text
 
 
 def _accuracies(result: ResultRecord) -> str:
     parts = [
-        f"{SPLIT_NAMES.get(split, split)} accuracy {accuracy_text(metrics)}"
-        for split, metrics in result.splits.items()
+        f"{SPLIT_NAMES.get(split, split)} accuracy {m.accuracy:.3f} (95 % interval "
+        f"{m.accuracy_low:.3f} to {m.accuracy_high:.3f}, {m.n:,} images)"
+        for split, m in result.splits.items()
     ]
     return ", ".join(parts)
 
 
-def _runner_up(best: ResultRecord, second: ResultRecord, split: str) -> str:
+def _runner_up(best: ResultRecord, second: ResultRecord, split: str, several_heads: bool) -> str:
     """Say whether the intervals of the best two overlap; a paired test would be sharper."""
     a, b = best.splits[split], second.splits[split]
-    name = SPLIT_NAMES.get(split, split)
+    head = f" with a {HEAD_NAMES[second.head]}" if several_heads else ""
     apart = a.accuracy_low > b.accuracy_high
     relation = "do not overlap" if apart else "overlap: the order of the two is not certain"
     return (
-        f"Next is **{escape(second.cut)}** with {name} accuracy {accuracy_text(b)}; the "
-        f"intervals {relation}."
+        f"Next is **{escape(second.cut)}**{head}, {SPLIT_NAMES[split]} accuracy "
+        f"{accuracy_text(b)}; the intervals {relation}."
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.cache import fsio
-from featx.errors import CacheWriteError, FeatxError
+from featx.errors import CacheError, FeatxError
 from featx.evaluate.reading import RECORD_NAME, read_record
 from featx.report.figures import draw_figures
 from featx.report.markdown import render_markdown
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from featx.evaluate.records import RunRecord
 
 FIGURES = "figures"
+_CONFUSION = re.compile(r"confusion-\d{2,}-[A-Za-z0-9-]*\.png")
 
 
 def write_report(record: RunRecord, folder: str | Path) -> Path:
@@ -64,11 +68,12 @@ def rebuild_report(folder: str | Path) -> Path:
     return write_report(read_record(Path(folder) / RECORD_NAME), folder)
 
 
-def _write(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error that names the report's file."""
     try:
-        fsio.make_folder(path.parent)
-        fsio.publish(path, data)
-    except CacheWriteError as error:
+        yield
+    except CacheError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise FeatxError(
             f"Cannot write the report's '{path}': {reason}. Check the disk and its permissions, or "
@@ -76,8 +81,15 @@ def _write(path: Path, data: bytes) -> None:
         ) from error
 
 
+def _write(path: Path, data: bytes) -> None:
+    with _told(path):
+        fsio.make_folder(path.parent)
+        fsio.publish(path, data)
+
+
 def _remove_stale(figures: Path, names: set[str]) -> None:
     """Remove the confusion matrices of an earlier report that had other cuts."""
-    for path in figures.glob("confusion-*.png"):
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+    with _told(figures):
+        for file in fsio.files(figures):
+            if _CONFUSION.fullmatch(file.name) and file.name not in names:
+                fsio.remove_file(figures / file.name)

@@ -109,7 +109,7 @@ def test_interval_is_the_published_one(n_correct: int, n: int, low: float, high:
 
 
 def test_interval_touches_0_and_1_exactly() -> None:
-    for n in (1, 3, 10, 9999):
+    for n in range(1, 200):
         assert wilson_interval(0, n)[0] == 0.0
         assert wilson_interval(n, n)[1] == 1.0
 

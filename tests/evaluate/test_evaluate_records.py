@@ -136,7 +136,6 @@ def test_first_problems_are_named_with_their_place(tmp_path: Path) -> None:
         ("results", "duality_gap", math.inf),
         ("results", "head", "tree"),
         ("results", "refit_on", "test"),
-        ("results", "splits", {}),
         ("results", "accuracy", {"val": 0.9, "test": 0.9}),
         ("results", "accuracy", {"val": 0.9}),
         ("results", "cut", "stage2"),
@@ -147,6 +146,13 @@ def test_values_that_cannot_be_are_refused(place: str, name: str, value: Any) ->
     values = record_values()
     values[place][0][name] = value
     with pytest.raises(ValidationError):
+        RunRecord.model_validate(values)
+
+
+def test_a_result_without_a_split_is_refused() -> None:
+    values = record_values()
+    values["results"][0] |= {"splits": {}, "accuracy": {}}
+    with pytest.raises(ValidationError, match=r"results\.0\.splits"):
         RunRecord.model_validate(values)
 
 
