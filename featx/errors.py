@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class FeatxError(Exception):
@@ -70,6 +71,10 @@ class UnknownName(UsageError):
             more = f" and {len(names) - 12} more" if len(names) > 12 else ""
             text += f" Valid: {quoted(names[:12])}{more}."
         super().__init__(f"{text} {hint}".rstrip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way back from a worker process: the message is all that is needed."""
+        return _restore, (type(self), str(self), self.__dict__)
 
 
 class RecipeError(UsageError):
@@ -124,6 +129,12 @@ class Interrupted(FeatxError):
     """Stopped by the user; the message holds the line that resumes the work."""
 
     exit_code = 130
+
+
+def _restore(kind: type[FeatxError], message: str, state: dict[str, Any]) -> FeatxError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(state)
+    return error
 
 
 def closest(name: str, valid: Iterable[str], n: int = 3) -> list[str]:

@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,9 +91,7 @@ def fetch(
     hint = by_hand or f"Download {url} by hand and put it at {dest}."
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=dest.name + ".", suffix=".part", dir=dest.parent)
-        os.close(handle)
-        part = Path(name)
+        part = dest.with_name(f"{dest.name}.{uuid.uuid4().hex}.part")
         try:
             with _progress(what, show=progress) as update:
                 _download(url, part, update)
@@ -132,7 +130,7 @@ def _progress(what: str, *, show: bool) -> Iterator[Callable[[int, int | None], 
 
 def _download(url: str, part: Path, update: Callable[[int, int | None], None]) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "featx"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, part.open("wb") as file:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer, part.open("xb") as file:
         length = answer.headers.get("Content-Length")
         total = int(length) if length else None
         done = 0

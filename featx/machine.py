@@ -25,6 +25,7 @@ PACKAGES = (
     "pillow",
     "safetensors",
 )
+CGROUP = Path("/sys/fs/cgroup")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -95,9 +96,13 @@ def available_memory_bytes() -> int:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
         if match:
             found.append(int(match.group(1)) * 1024)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
-        found.append(max(0, int(text) - int(used.read_text())))
+    limit = CGROUP / "memory.max"
+    if limit.is_file() and (text := limit.read_text().strip()) != "max":
+        used = int((CGROUP / "memory.current").read_text())
+        # Pages of files count as used but are given back when memory is wanted.
+        stat = (CGROUP / "memory.stat").read_text()
+        cached = re.findall(r"^(?:active|inactive)_file (\d+)", stat, re.MULTILINE)
+        found.append(max(0, int(text) - used + sum(map(int, cached))))
     if not found and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(found) if found else 8 * 10**9

@@ -37,8 +37,17 @@ def _split_number_list(value: Any) -> Any:
 def _split_limits(value: Any) -> Any:
     """Take ``train=600,test=1000`` for a mapping."""
     if isinstance(value, str) and "=" in value:
-        return dict(part.split("=", 1) for part in _split_commas(value) if "=" in part)
+        pairs = [part.partition("=") for part in _split_commas(value)]
+        return {split.strip(): limit for split, _, limit in pairs}
     return value
+
+
+def _names(value: Any) -> Any:
+    """Take ``3`` for ``"3"`` in a list of class names, as YAML gives the digits' classes."""
+    value = _split_commas(value)
+    return (
+        [str(v) if isinstance(v, int) else v for v in value] if isinstance(value, list) else value
+    )
 
 
 def _amount(value: Any) -> Any:
@@ -102,7 +111,7 @@ class Recipe(BaseModel):
     data_dir: str | None = Field(
         None, description="Where data lie or are downloaded to (FEATX_DATA_DIR)."
     )
-    classes: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = Field(
+    classes: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (), description="Keep these classes only: a,b,c."
     )
     val: HoldOut = Field(
@@ -123,7 +132,7 @@ class Recipe(BaseModel):
     )
     head: Literal["svm", "logistic"] = Field("svm", description="The linear head.")
     C: Annotated[
-        Positive | tuple[Positive, ...] | Literal["auto"] | None,
+        Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["auto"] | None,
         BeforeValidator(_split_number_list),
     ] = Field(
         None,
@@ -160,6 +169,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _choosing_needs_validation(self) -> Recipe:
+        if self.refit and self.val == 0:
+            raise ValueError("refit adds the validation images, and there are none (val is 0)")
         chooses = self.C == "auto" or (isinstance(self.C, tuple) and len(self.C) > 1)
         if chooses and self.val == 0:
             raise ValueError(
@@ -171,24 +182,45 @@ class Recipe(BaseModel):
     @property
     def cache_path(self) -> Path:
         """Where features are cached: the setting, FEATX_CACHE_DIR, or ``cache``."""
-        return Path(self.cache_dir or os.environ.get("FEATX_CACHE_DIR") or "cache")
+        return Path(self.cache_dir or os.environ.get("FEATX_CACHE_DIR") or "cache").expanduser()
 
     @property
     def report_path(self) -> Path:
         """The folder of the run's report."""
-        return Path(self.out) / self.run_name
+        return Path(self.out).expanduser() / self.run_name
 
     @property
     def run_name(self) -> str:
-        """The name, or one made of dataset, network and head."""
+        """The name, or one made of what tells runs apart: data, network, size, pooling, head."""
         if self.name:
             return self.name
-        parts = [self.dataset.split(":")[0], self.backbone, self.head]
-        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-") for part in parts)
+        kind, _, path = self.dataset.partition(":")
+        size = f"{self.image_size}px" if isinstance(self.image_size, int) else self.image_size
+        parts = [
+            kind,
+            Path(path).stem,
+            self.backbone,
+            "random" if self.weights == "none" else "",
+            "" if size == "auto" else size,
+            "" if self.pool == "avg" else self.pool,
+            self.head,
+        ]
+        return "-".join(slug(part) for part in parts if part)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain JSON values."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def slug(text: str) -> str:
+    """Return text as part of a file name: letters, digits, dots, underscores, hyphens.
+
+    Examples
+    --------
+    >>> slug("my recipe"), slug("timm/vit"), slug("_x")
+    ('my-recipe', 'timm-vit', 'x')
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-._") or "run"
 
 
 def flag(field: str) -> str:
@@ -295,7 +327,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     path = recipe_file(str(name))
     values = {**_read_yaml(path), **(overrides or {})}
-    return make_recipe({"name": path.stem, **values}, f"recipe {path}")
+    return make_recipe({"name": slug(path.stem), **values}, f"recipe {path}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

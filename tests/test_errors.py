@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 
 import featx.errors
@@ -40,6 +41,13 @@ def test_an_unknown_name_like_nothing_lists_what_there_is() -> None:
     assert text == "Source 'zzz' is not known. Valid: 'alpha', 'beta'."
     many = str(UnknownName("Source", "zzz", [f"name{i}" for i in range(40)]))
     assert many.endswith("'name11' and 28 more.")
+
+
+def test_errors_survive_the_way_from_a_worker_process() -> None:
+    error = UnknownName("Cut", "layer5", ["layer4"], where="resnet18")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.name, again.closest) == (str(error), "layer5", ["layer4"])
+    assert type(again) is UnknownName
 
 
 def test_usage_errors_leave_with_2_and_failures_with_1() -> None:

@@ -64,6 +64,17 @@ def test_an_absent_device_says_what_there_is(monkeypatch: pytest.MonkeyPatch) ->
         pick_device("cuda")
 
 
+def test_a_containers_limit_counts_but_not_its_file_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("featx.machine.CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    stat = "anon 100000\nfile 800000\ninactive_file 500000\nactive_file 250000\n"
+    (tmp_path / "memory.stat").write_text(stat)
+    assert available_memory_bytes() == 1_000_000 - 900_000 + 750_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory_bytes() > 10**7
+
+
 def test_the_machine_is_described() -> None:
     assert available_memory_bytes() > 10**8
     assert n_cpus() >= 1

@@ -35,9 +35,10 @@ from featx.recipes import (
         ("500 MB", "memory_budget", 500_000_000),
         ("dog,frog", "classes", ("dog", "frog")),
         ("layer1, layer2", "cuts", ("layer1", "layer2")),
+        ([3, 5], "classes", ("3", "5")),
     ],
 )
-def test_a_flag_means_what_the_field_means(text: str, field: str, value: object) -> None:
+def test_a_flag_means_what_the_field_means(text: object, field: str, value: object) -> None:
     assert getattr(make_recipe({field: text}), field) == value
 
 
@@ -56,6 +57,10 @@ def test_a_flag_means_what_the_field_means(text: str, field: str, value: object)
         ({"val": 0, "C": "auto"}, ["no validation split", "val: 0.2"]),
         ({"limit": 0}, ["limit is 0"]),
         ({"seed": -1}, ["seed is -1"]),
+        ({"C": []}, ["C is []"]),
+        ({"C": ","}, ["C is []"]),
+        ({"limit": "train=5,9"}, ["limit is"]),
+        ({"val": 0, "refit": True}, ["refit adds the validation images"]),
         ({"storage": "int8"}, ["storage is 'int8'", "'float32' or 'float16'"]),
     ],
 )
@@ -155,6 +160,19 @@ def test_flags_are_fields() -> None:
     assert flag("C") == "--C"
 
 
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "_my recipe.yaml"
+    path.write_text("cuts: [layer1]")
+    assert load_recipe(path).run_name == "my-recipe"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Recipe(out="~/r", name="x").report_path == Path.home() / "r" / "x"
+    assert Recipe(cache_dir="~/c").cache_path == Path.home() / "c"
+    monkeypatch.setenv("FEATX_CACHE_DIR", "~/d")
+    assert Recipe().cache_path == Path.home() / "d"
+
+
 def test_places_come_from_the_setting_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Recipe().cache_path == Path("cache")
     monkeypatch.setenv("FEATX_CACHE_DIR", "/somewhere")
@@ -164,5 +182,7 @@ def test_places_come_from_the_setting_then_the_environment(monkeypatch: pytest.M
 
 def test_a_run_is_named_after_what_it_does() -> None:
     recipe = Recipe(dataset="folder:/home/me/my photos", backbone="timm/vit_tiny", head="logistic")
-    assert recipe.run_name == "folder-timm-vit_tiny-logistic"
-    assert recipe.report_path == Path("reports/folder-timm-vit_tiny-logistic")
+    assert recipe.run_name == "folder-my-photos-timm-vit_tiny-logistic"
+    assert recipe.report_path == Path("reports/folder-my-photos-timm-vit_tiny-logistic")
+    other = Recipe(dataset="digits", weights="none", pool="grid:2", image_size=64)
+    assert other.run_name == "digits-resnet50-random-64px-grid-2-svm"

@@ -63,8 +63,8 @@ class FeatureKey:
         Images per forward pass; rounding depends on it.
     shard_rows : int
         Rows per shard, a multiple of `batch_size`: a resumed run then sees the same batches.
-    torch_version : str
-        Version of torch.
+    versions : str
+        Versions of the libraries that compute the numbers: ``"pillow 13.0, torch 2.13"``.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class FeatureKey:
     device_kind: str
     batch_size: int
     shard_rows: int
-    torch_version: str
+    versions: str
 
     def __post_init__(self) -> None:
         for field in fields(self):

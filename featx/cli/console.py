@@ -20,7 +20,9 @@ PLAIN_EVERY_S = 10.0
 
 def out() -> Console:
     """Return the console of results; wide where there is no terminal to fit into."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    # Names of cuts, classes and folders are not markup.
+    return Console(width=width, highlight=False, markup=False)
 
 
 def table(

@@ -16,6 +16,6 @@ def demo(settings: dict[str, Any]) -> None:
     Example:  featx demo --out /tmp/reports
     """
     from featx.cli.running import run_and_print
-    from featx.recipes import load_recipe
+    from featx.recipes import load_recipe, shipped_recipes
 
-    run_and_print(load_recipe("demo", settings))
+    run_and_print(load_recipe(shipped_recipes()["demo"], settings))

@@ -99,6 +99,8 @@ def _weights() -> Iterator[Check]:
 
 def _place(name: str, path: Path) -> Check:
     """Return whether a folder can be written to, trying it where it exists."""
+    if path.exists() and not path.is_dir():
+        return name, f"{path} is a file", f"! choose another folder for the {name}"
     nearest = next(p for p in (path, *path.resolve().parents) if p.is_dir())
     try:
         with tempfile.TemporaryFile(dir=nearest):

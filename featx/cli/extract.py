@@ -29,6 +29,8 @@ def extract(
         out().print(summary(prepared, plan))
         return
     progress = ConsoleProgress()
+    for note in prepared.backbone.notes:
+        progress.say(note)
     progress.say(summary(prepared, plan))
     extract_all(prepared, progress)
     out().print(plan_table(prepared, plan.when_done()))

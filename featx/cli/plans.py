@@ -38,9 +38,11 @@ def summary(prepared: Prepared, plan: Plan) -> str:
     """Return what will run and be written, in one sentence."""
     backbone, settings = prepared.backbone, prepared.settings
     where = f"{prepared.store.root}"
-    if not plan.images_to_extract:
-        return f"Everything is cached in {where}: nothing to extract."
     random = " (random weights)" if backbone.weights.random else ""
+    if not plan.images_to_extract:
+        return (
+            f"Everything of {backbone.short_name}{random} is cached in {where}: nothing to extract."
+        )
     size = settings.preprocess.image_size
     return (
         f"{plan.images_to_extract:,} images through {backbone.short_name}{random} at "

@@ -13,11 +13,12 @@ def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a recipe, or print its plan."""
     from featx.cli.console import ConsoleProgress, out
     from featx.cli.plans import plan_table, summary
-    from featx.pipeline import make_plan, prepare_fit, run_prepared
+    from featx.pipeline import jobs_that_fit, make_plan, prepare_fit, run_prepared
 
     progress = ConsoleProgress()
     prepared = prepare_fit(recipe)
     plan = make_plan(prepared)
+    jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)
     if dry_run:
         console = out()
         console.print(plan_table(prepared, plan))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import tarfile
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +136,9 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and move it to its place."""
-    handle, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    part = Path(name)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
             file.write(content)
         part.replace(path)
     finally:

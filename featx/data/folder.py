@@ -14,13 +14,16 @@ from featx.data.files import FileImages
 from featx.data.raw import Part, Raw, Request
 from featx.errors import DataError, quoted
 
-# Folder name -> split; the field writes the validation set in three ways.
+# Folder name, in lower case -> split: the ways the field writes them.
 SPLIT_FOLDERS = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
+    "testing": "test",
 }
 
 _LAYOUTS = (
@@ -87,13 +90,13 @@ def _folders(folder: Path) -> list[Path]:
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return split -> folder of classes; the root itself is ``train`` where it has no splits."""
-    named = [f for f in _folders(root) if f.name in SPLIT_FOLDERS and _folders(f)]
+    named = [f for f in _folders(root) if f.name.casefold() in SPLIT_FOLDERS and _folders(f)]
     splits: dict[str, Path] = {}
     for folder in named:
-        split = SPLIT_FOLDERS[folder.name]
+        split = SPLIT_FOLDERS[folder.name.casefold()]
         if split in splits:
             raise DataError(
-                f"Folder {root} has two validation sets, {splits[split].name}/ and "
+                f"Folder {root} has two {split} sets, {splits[split].name}/ and "
                 f"{folder.name}/: keep one."
             )
         splits[split] = folder

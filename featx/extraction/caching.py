@@ -65,6 +65,8 @@ def extract_to_store(
     missing = {cut: points[cut] for cut in planned if cut not in found}
     sizes = settings.batch_sizes()
     for size in sizes if missing else []:
+        keys = [feature_key(backbone, split, settings, point, size) for point in missing.values()]
+        begun = {key for key in keys if not rebuild and store.progress(key)}
         try:
             found |= _write_split(
                 backbone, missing, split, store, settings,
@@ -74,10 +76,12 @@ def extract_to_store(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            for point in missing.values():
-                store.remove(feature_key(backbone, split, settings, point, size))
             if size == sizes[-1]:
                 raise out_of_memory(size, settings) from error
+            # What this attempt began will not be gone on with; what an earlier run published stays.
+            for key in keys:
+                if key not in begun:
+                    store.remove(key)
             progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
     return {cut: found[cut] for cut in cuts}
 

@@ -60,35 +60,44 @@ def forward_batches(
             )
             found = {cut: value.cpu().numpy() for cut, value in capture(x).items()}
             for cut, value in found.items():
-                _refuse_non_finite(value, cut, row, images)
+                _refuse_non_finite(value, cut, row, images, settings.storage)
             yield row, found
             row += len(batch)
 
 
 @contextlib.contextmanager
 def _numerics(settings: Settings) -> Iterator[None]:
-    """Hold the arithmetic to the precision that was asked for."""
+    """Hold the arithmetic to the precision that was asked for, whatever the caller has set."""
     import torch
 
-    with contextlib.ExitStack() as stack:
-        if settings.device.type == "cuda":
-            # cuDNN would round fp32 convolutions to TF32's 10 bits by default.
-            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=False))
-        if settings.precision != "fp32":
-            dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float16
-            stack.enter_context(torch.autocast(settings.device.type, dtype=dtype))
-        yield
+    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    dtype = torch.float16 if settings.precision == "fp16" else torch.bfloat16
+    # cuDNN would round fp32 convolutions to TF32's 10 bits by default.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(
+            settings.device.type, dtype=dtype, enabled=settings.precision != "fp32"
+        ):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(matmul)
 
 
-def _refuse_non_finite(value: np.ndarray, cut: str, row: int, images: Images) -> None:
-    finite = np.isfinite(value)
-    if finite.all():
+def _refuse_non_finite(value: np.ndarray, cut: str, row: int, images: Images, storage: str) -> None:
+    """Refuse NaN, Inf, and what the storage type cannot hold."""
+    held = np.abs(value) <= np.finfo(storage).max
+    if held.all():
         return
-    bad = int(np.flatnonzero(~finite.all(axis=1))[0])
-    first = value[bad][~finite[bad]][0]
+    bad = int(np.flatnonzero(~held.all(axis=1))[0])
+    first = value[bad][~held[bad]][0]
+    advice = "check the weights, or use --precision fp32"
+    if np.isfinite(first):
+        advice = f"{storage} cannot hold it, use --storage float32"
     raise NonFiniteFeatures(
         f"Cut '{cut}' gave {first} in row {row + bad} ({images.name_of(row + bad)}). The features "
-        "must be finite: check the weights, or use --precision fp32."
+        f"must be finite: {advice}."
     )
 
 
@@ -96,9 +105,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether torch failed for want of memory, on a GPU or in the CPU's allocator."""
     import torch
 
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # The CPU's allocator, MPS, cuBLAS and cuDNN say it in words only.
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def out_of_memory(batch_size: int, settings: Settings) -> FeatxError:

@@ -31,7 +31,7 @@ def extract(
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int | str = "auto",
-    workers: int | str = "auto",
+    workers: int | str = 0,
     memory_budget: int | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, np.ndarray]:
@@ -51,6 +51,9 @@ def extract(
     pool : str
         ``"avg"``, ``"max"``, ``"avgmax"``, ``"gem"``, ``"flatten"`` or ``"grid:N"``; for tokens
         ``"cls"``, ``"mean"`` or ``"flatten"``.
+    workers : int or "auto"
+        Processes that decode image files. More than 0 needs a script's work to stand under
+        ``if __name__ == "__main__":``.
     memory_budget : int, optional
         Bytes the result may take. Default: 80 % of the free memory.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from featx.errors import BudgetExceeded
 from featx.extraction.settings import Settings
-from featx.machine import available_memory_bytes
+from featx.machine import available_memory_bytes, versions
 from featx.text import human_bytes
 
 if TYPE_CHECKING:
@@ -28,14 +28,11 @@ def feature_key(
     backbone: Backbone, split: Split, settings: Settings, point: CutPoint, batch_size: int
 ) -> FeatureKey:
     """Return the key under which features of a split at a cut are cached."""
-    import torch
-
     from featx.cache import FeatureKey, shard_rows_for
 
     preprocess = settings.preprocess.as_dict()
     # The name of a preprocessing changes no number.
     preprocess.pop("name", None)
-    major, minor = torch.__version__.split(".")[:2]
     return FeatureKey(
         backbone=backbone.name,
         weights_digest=backbone.weights.digest,
@@ -49,8 +46,15 @@ def feature_key(
         device_kind=settings.device.type,
         batch_size=batch_size,
         shard_rows=shard_rows_for(point.n_pooled, batch_size, settings.storage),
-        torch_version=f"{major}.{minor}",
+        versions=_versions_that_matter(backbone),
     )
+
+
+def _versions_that_matter(backbone: Backbone) -> str:
+    """Return the minor versions of what decodes, resizes, defines the network and computes."""
+    found = versions()
+    names = ("pillow", backbone.library, "torch")
+    return ", ".join(f"{name} {'.'.join(found[name].split('.')[:2])}" for name in names)
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,15 @@ def over_budget_message(
     """Return the message of a BudgetExceeded, with what pooling would save."""
     kept = sum(point.n_pooled for point in points.values())
     pooled = sum(
-        point.shape[0] if point.kind == "map" else point.n_pooled for point in points.values()
+        # Channels of a map (C, H, W), width of tokens (T, D).
+        point.shape[0 if point.kind == "map" else -1]
+        for point in points.values()
     )
     room = "is free on the disk" if where == "disk" else "may be used (--memory-budget)"
     text = f"{what} would take {human_bytes(needed)}; {human_bytes(limit)} {room}."
     if pooled < kept:
         text += (
-            f" Pooling takes a {kept / pooled:.0f}th of it: --pool avg "
+            f" Pooling takes 1/{kept / pooled:.0f} of it: --pool avg "
             f"({pooled} instead of {kept} values an image)."
         )
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def fit_cuts(
     store: FeatureStore,
     class_names: Mapping[int, str],
     *,
-    memory_budget: int,
+    n_jobs: int = 1,
     progress: Progress = SILENT,
 ) -> dict[str, CutFit]:
     """Fit the head of every cut and predict validation and test.
@@ -95,13 +96,8 @@ def fit_cuts(
         Where the worker processes find the features.
     class_names : mapping of int to str
         By label.
-    memory_budget : int
-        Bytes; bounds how many heads are fitted at the same time.
-
-    Raises
-    ------
-    BudgetExceeded
-        When not even one head can be fitted within the budget.
+    n_jobs : int
+        Heads fitted at the same time, from `jobs_that_fit`.
     """
     values = candidates(recipe)
     chooses = len(values) > 1
@@ -112,7 +108,6 @@ def fit_cuts(
         for cut, sets in features.items()
         for C in values
     }
-    n_jobs = jobs_that_fit(features, recipe, len(jobs), memory_budget)
     done = _run_jobs(jobs, n_jobs, f"fit {recipe.head}", progress)
     found = {}
     refits = {}
@@ -132,31 +127,29 @@ def fit_cuts(
     }
 
 
-def jobs_that_fit(
-    features: Mapping[str, Mapping[str, FeatureSet]], recipe: Recipe, n_tasks: int, budget: int
-) -> int:
+def jobs_that_fit(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, budget: int) -> int:
     """Return how many heads may be fitted at the same time within a memory budget.
+
+    Parameters
+    ----------
+    sizes : mapping of str to tuple of int
+        By cut: rows that are fitted on, values a row.
 
     Raises
     ------
     BudgetExceeded
         When one head alone would not fit.
     """
-    needs = {}
-    for cut, sets in features.items():
-        rows = sets["train"].n_samples
-        if recipe.refit and "val" in sets:
-            rows += sets["val"].n_samples
-        needs[cut] = FIT_BYTES[recipe.head] * rows * sets["train"].n_features
-    cut, largest = max(needs.items(), key=lambda item: item[1])
+    cut, (rows, n_features) = max(sizes.items(), key=lambda item: math.prod(item[1]))
+    largest = FIT_BYTES[recipe.head] * rows * n_features
     if largest > budget:
-        train = features[cut]["train"]
         raise BudgetExceeded(
-            f"Fitting the head of '{cut}' ({train.n_samples:,} rows of {train.n_features:,} "
-            f"values) would take about {human_bytes(largest)}; {human_bytes(budget)} may be used "
-            "(--memory-budget). Pool the cut (--pool avg) or take fewer images (--limit)."
+            f"Fitting the head of '{cut}' ({rows:,} rows of {n_features:,} values) would take "
+            f"about {human_bytes(largest)}; {human_bytes(budget)} may be used (--memory-budget). "
+            "Pool the cut (--pool avg) or take fewer images (--limit)."
         )
     wanted = n_cpus() if recipe.jobs == "auto" else recipe.jobs
+    n_tasks = len(sizes) * len(candidates(recipe))
     return max(1, min(wanted, n_tasks, budget // largest))
 
 

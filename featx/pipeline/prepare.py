@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from featx.backbones import load_backbone
+from featx.backbones import load_backbone, parse_pooling
 from featx.cache import FeatureStore
 from featx.data import FileImages, load_dataset
 from featx.errors import DataError, RecipeError, quoted
@@ -18,6 +18,7 @@ from featx.extraction import (
     memory_budget_bytes,
     plan_split,
 )
+from featx.machine import pick_device
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
@@ -63,6 +64,15 @@ class Plan:
     sets: tuple[PlannedSet, ...]
     memory_budget: int
 
+    def fit_sizes(self, recipe: Recipe) -> dict[str, tuple[int, int]]:
+        """Return, by cut, the rows its head is fitted on at most, and the values a row."""
+        fitted_on = ("train", "val") if recipe.refit else ("train",)
+        rows: dict[str, int] = {}
+        for item in self.sets:
+            if item.split in fitted_on:
+                rows[item.cut] = rows.get(item.cut, 0) + item.n_rows
+        return {item.cut: (rows[item.cut], item.n_features) for item in self.sets}
+
     def when_done(self) -> Plan:
         """Return the plan as it stands once everything is computed."""
         done = tuple(replace(item, rows_done=item.n_rows) for item in self.sets)
@@ -97,6 +107,9 @@ def prepare(recipe: Recipe) -> Prepared:
             f"No cut is given. List those of the network: featx layers {recipe.backbone}. "
             "Then: --cut NAME (more than one is fine)"
         )
+    # What costs nothing to check comes before weights and images, which may be downloads.
+    pick_device(recipe.device)
+    parse_pooling(recipe.pool)
     backbone = load_backbone(
         recipe.backbone, recipe.weights, preprocess=recipe.preprocess, seed=recipe.seed
     )

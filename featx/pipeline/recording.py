@@ -113,13 +113,17 @@ def repeat_command(recipe: Recipe) -> str:
         elif isinstance(value, dict):
             words += [flag(field), ",".join(f"{k}={v}" for k, v in value.items() if v is not None)]
         elif isinstance(value, list):
-            words += [
-                flag(field),
-                ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value),
-            ]
+            words += [flag(field), ",".join(_exact(v) for v in value)]
         else:
-            words += [flag(field), f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [flag(field), _exact(value)]
     return shlex.join(words)
+
+
+def _exact(value: Any) -> str:
+    """Return a value that reads back as itself; 12.0 as 12."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
 
 
 def _dataset_record(prepared: Prepared) -> DatasetRecord:

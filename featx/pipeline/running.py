@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.extraction import extract_to_store
-from featx.pipeline.fitting import CutFit, fit_cuts
+from featx.pipeline.fitting import CutFit, fit_cuts, jobs_that_fit
 from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare_fit
 from featx.pipeline.recording import make_record, repeat_command
 from featx.progress import SILENT, Progress
+from featx.recipes import slug
 from featx.report import write_report
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run_prepared(
 ) -> tuple[RunRecord, Path]:
     """Run what `prepare_fit` made; return the record and the path of the report."""
     recipe = prepared.recipe
+    n_jobs = jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)
     timing: dict[str, float] = {}
     start = time.perf_counter()
     features = extract_all(prepared, progress)
@@ -62,7 +64,7 @@ def run_prepared(
         recipe,
         prepared.store,
         prepared.dataset.classes,
-        memory_budget=plan.memory_budget,
+        n_jobs=n_jobs,
         progress=progress,
     )
     timing["fit_s"] = time.perf_counter() - start
@@ -93,10 +95,12 @@ def extract_all(
 
 def _save_heads(prepared: Prepared, fits: dict[str, CutFit], folder: Path) -> dict[str, str]:
     """Save each cut's head; return the file of each, relative to the report's folder."""
+    for stale in (folder / "heads").glob("*.safetensors"):
+        stale.unlink()
     files = {}
     backbone, settings = prepared.backbone, prepared.settings
     for cut, fitted in fits.items():
-        name = f"heads/{cut.replace('/', '_')}.safetensors"
+        name = f"heads/{slug(cut)}.safetensors"
         provenance = {
             "backbone": backbone.name,
             "weights": backbone.weights.tag,

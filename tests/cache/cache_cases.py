@@ -25,7 +25,7 @@ def make_key(**changes: Any) -> FeatureKey:
         "device_kind": "cpu",
         "batch_size": BATCH,
         "shard_rows": SHARD_ROWS,
-        "torch_version": "2.13.0",
+        "versions": "torch 2.13",
     }
     return FeatureKey(**(ingredients | changes))
 

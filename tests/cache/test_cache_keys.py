@@ -15,7 +15,7 @@ from featx.cache import SCHEMA_VERSION, FeatureKey, keys, shard_rows_for
 from featx.errors import UnknownName, UsageError
 
 # From sha256sum, given the text in the test below.
-GOLDEN = "a10e3eebbf88dfac076ba01914209f7fad20c994faee3e80d40bdc8217c637d9"
+GOLDEN = "0169bc1a5e8717c739ee813f9a99864559031f504363f49c090e36da6294dfc5"
 CHANGES: dict[str, Any] = {
     "backbone": "resnet34",
     "weights_digest": "w" * 63 + "v",
@@ -29,7 +29,7 @@ CHANGES: dict[str, Any] = {
     "device_kind": "cuda",
     "batch_size": 2,
     "shard_rows": 12,
-    "torch_version": "2.13.1",
+    "versions": "torch 2.14",
 }
 
 
@@ -40,7 +40,7 @@ def test_golden_key() -> None:
         '{"backbone":"resnet18","batch_size":4,"dataset_digest":"' + "d" * 64 + '",'
         '"device_kind":"cpu","module":"layer3.1","pool":"avg","precision":"fp32","preprocess":'
         '{"interpolation":"bilinear","mean":[0.485,0.456],"size":[32,32]},"schema":1,'
-        '"shard_rows":8,"split":"train","storage":"float32","torch_version":"2.13.0",'
+        '"shard_rows":8,"split":"train","storage":"float32","versions":"torch 2.13",'
         '"weights_digest":"' + "w" * 64 + '"}'
     )
     assert key.digest == GOLDEN
@@ -132,7 +132,7 @@ def test_keys_survive_json(preprocess: dict[str, Any]) -> None:
     ("change", "message"),
     [
         ({"backbone": ""}, "backbone is ''"),
-        ({"torch_version": None}, "torch_version is None"),
+        ({"versions": None}, "versions is None"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": True}, "batch_size is True"),
         ({"shard_rows": 8.0}, "shard_rows is 8.0"),

@@ -208,6 +208,23 @@ def test_an_interrupt_is_130_and_says_how_to_go_on(monkeypatch) -> None:
     assert not list(Path("cache").rglob("manifest*"))
 
 
+def test_names_are_not_markup() -> None:
+    places = ["--out", "r[bold]", "--cache-dir", "c[/x]"]
+    result = featx("fit-svm", *SMALL, "--cut", "layer1", "--C", "0.01", *places)
+    assert result.exit_code == 0, result.output
+    assert "Report: r[bold]/" in result.stdout
+    listed = featx("extract", *SMALL, "--cut", "layer1", "--cache-dir", "c[/x]")
+    assert "Features in c[/x]" in listed.stdout
+
+
+def test_a_recipe_called_demo_in_the_folder_is_not_the_demo(monkeypatch) -> None:
+    Path("demo").write_text("cuts: [nothing]")
+    seen = []
+    monkeypatch.setattr("featx.cli.running.run_and_print", seen.append)
+    assert featx("demo").exit_code == 0
+    assert seen[0].cuts[0] == "stage1"
+
+
 def test_a_full_disk_is_refused_before_it_starts(monkeypatch) -> None:
     monkeypatch.setattr("featx.cache.FeatureStore.free_bytes", lambda self: 1000)
     result = featx("extract", *SMALL, "--cut", "layer1")

@@ -82,6 +82,18 @@ def test_a_class_may_be_called_train(make_folder) -> None:
     assert dataset.classes == {0: "bus", 1: "train"}
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "test"), [("Train", "VAL", "Test"), ("training", "dev", "testing")]
+)
+def test_split_folders_have_the_names_people_give_them(make_folder, train, val, test) -> None:
+    counts = {f"{split}/{name}": 2 for split in (train, val, test) for name in ("cat", "dog")}
+    dataset = load(make_folder(counts), val=0.2)
+    assert dataset.classes == {0: "cat", 1: "dog"}
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 4, "val": 4, "test": 4,
+    }  # fmt: skip
+
+
 def test_splits_of_one_folder_are_disjoint_and_cover(make_folder) -> None:
     root = make_folder({"cat": 12, "dog": 9})
     dataset = load(root, val=0.25, test=5, stratified=True, seed=3)
@@ -97,7 +109,7 @@ def test_splits_of_one_folder_are_disjoint_and_cover(make_folder) -> None:
         ({".": 2}, "holds images, but no folder per class"),
         ({"cat": 1, "dog": 0, "eel": 0}, "No images in class 'dog', 'eel' of"),
         ({"test/cat": 1, "val/cat": 1}, "has 'test', 'val' but no 'train' with class folders"),
-        ({"train/cat": 1, "val/cat": 1, "valid/cat": 1}, "two validation sets, val/ and valid/"),
+        ({"train/cat": 1, "val/cat": 1, "valid/cat": 1}, "two val sets, val/ and valid/"),
         ({"train/cat": 1, "train/dog": 1, "test/cat": 1}, "test/ lacks 'dog'"),
         ({"train/cat": 1, "test/cat": 1, "test/dog": 1}, "test/ has 'dog', which train/ has not"),
         ({"train/cat": 1, "test/cat": 0}, "No images in class 'cat' of .*test"),

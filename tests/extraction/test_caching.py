@@ -10,6 +10,7 @@ import torch
 from extraction_cases import CUTS, limit_batches
 
 import featx
+import featx.errors
 from featx.backbones import Capture
 from featx.errors import BudgetExceeded
 from featx.extraction import (
@@ -109,6 +110,31 @@ def test_a_run_that_halved_its_batches_is_found_again(backbone, split, store, mo
     assert calls == []
     assert {features.key.batch_size for features in found.values()} == {4}
     assert len(store.entries()) == len(CUTS)
+
+
+def test_memory_that_runs_out_leaves_what_an_earlier_run_published(
+    backbone, split, store, settings, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        count_batches(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            extract_to_store(backbone, CUTS, split, store, settings)
+    before = [entry.rows for entry in store.entries()]
+    assert sum(before) > 0
+    with monkeypatch.context() as patch:
+        limit_batches(patch, 2)
+        with pytest.raises(featx.FeatxError, match="Out of memory"):
+            extract_to_store(backbone, CUTS, split, store, settings)
+    assert [entry.rows for entry in store.entries()] == before
+
+
+def test_what_float16_cannot_hold_is_refused_with_the_image(split, store) -> None:
+    loud = featx.load_backbone("resnet18", "none")
+    with torch.no_grad():
+        loud.model.layer1[1].bn2.weight.fill_(1e6)
+    settings = make_settings(loud, split.images.size, image_size="native", storage="float16")
+    with pytest.raises(featx.errors.NonFiniteFeatures, match=r"image \d.*--storage float32"):
+        extract_to_store(loud, ["layer1"], split, store, settings)
 
 
 def test_rebuild_computes_anew(backbone, split, store, settings, monkeypatch) -> None:

@@ -8,7 +8,9 @@ import torch
 from extraction_cases import CUTS, MODULES, limit_batches
 
 import featx
+from featx.backbones import Capture
 from featx.errors import BudgetExceeded, NonFiniteFeatures, ShapeError, UnknownName, UsageError
+from featx.extraction.forward import is_out_of_memory
 from featx.torchvision_compat import import_torchvision
 
 
@@ -80,6 +82,52 @@ def test_bf16_is_near_fp32_and_float32_comes_out(backbone, images) -> None:
         assert 0 < error < 0.03
 
 
+def test_the_callers_torch_settings_change_no_number(backbone, images) -> None:
+    wanted = featx.extract(backbone, CUTS, images, image_size="native")
+    matmul = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = featx.extract(backbone, CUTS, images, image_size="native")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+    for cut in CUTS:
+        assert np.array_equal(found[cut], wanted[cut])
+
+
+def test_a_gpu_would_compute_whole_fp32_and_keep_cudnn(backbone, images, monkeypatch) -> None:
+    seen = []
+    run = Capture.__call__
+
+    def call(self, x):
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.enabled, cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return run(self, x)
+
+    monkeypatch.setattr(Capture, "__call__", call)
+    before = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
+    featx.extract(backbone, CUTS, images, image_size="native")
+    assert set(seen) == {(True, False, "highest")}
+    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "out_of_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, out_of_memory: bool) -> None:
+    assert is_out_of_memory(error) is out_of_memory
+
+
 def test_memory_that_runs_out_halves_the_batch(backbone, images, monkeypatch) -> None:
     sizes = limit_batches(monkeypatch, 5)
     wanted = featx.extract(backbone, CUTS, images, image_size="native", batch_size=4)
@@ -121,7 +169,7 @@ def test_what_does_not_fit_in_memory_is_refused_with_a_way_out(backbone, images)
             backbone, ["layer1"], images, image_size="native", pool="flatten", memory_budget=1000
         )
     assert "--pool avg (64 instead of 4096 values an image)" in str(caught.value)
-    assert "a 64th of it" in str(caught.value)
+    assert "takes 1/64 of it" in str(caught.value)
 
 
 def test_bad_input(backbone, images) -> None:

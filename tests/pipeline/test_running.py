@@ -168,6 +168,14 @@ def test_a_saved_head_predicts_what_the_report_counts(places) -> None:
     assert head.provenance["weights"] == "random"
 
 
+def test_heads_of_an_earlier_run_do_not_stay(places) -> None:
+    featx.run(make(places, name="stale", cuts=["layer1"]))
+    recipe = make(places, name="stale", cuts=["layer2"])
+    featx.run(recipe)
+    heads = recipe.report_path / "heads"
+    assert [path.name for path in heads.iterdir()] == ["layer2.safetensors"]
+
+
 def test_a_second_run_extracts_nothing(places, monkeypatch) -> None:
     recipe = make(places, name="again")
     first = featx.run(recipe)
@@ -247,7 +255,13 @@ def test_the_repeat_command_makes_the_same_settings(monkeypatch) -> None:
     from featx.cli import app
 
     recipe = make_recipe(
-        {**BASE, "C": [0.001, 12.0], "classes": ["3", "8"], "limit": {"train": 5, "test": None}}
+        {
+            **BASE,
+            "C": [0.123456789, 12.0],
+            "val": 1 / 3,
+            "classes": ["3", "8"],
+            "limit": {"train": 5, "test": None},
+        }
     )
     seen: list[Recipe] = []
     monkeypatch.setattr(
@@ -268,23 +282,34 @@ def test_candidates() -> None:
     assert len(candidates(Recipe(C="auto"))) > 4
 
 
-class _Sized:
-    def __init__(self, n_samples: int, n_features: int) -> None:
-        self.n_samples, self.n_features = n_samples, n_features
-
-
 def test_parallel_fits_stay_within_the_memory_budget(monkeypatch) -> None:
     monkeypatch.setattr("featx.pipeline.fitting.n_cpus", lambda: 8)
-    sets = {"deep": {"train": _Sized(1000, 1000)}, "small": {"train": _Sized(1000, 10)}}
+    sizes = {"deep": (1000, 1000), "small": (1000, 10)}
+    many = Recipe(C=(0.1, 0.2, 0.3, 0.4, 0.5))
     need = 32 * 1000 * 1000
-    recipe = Recipe()
-    assert jobs_that_fit(sets, recipe, 100, need) == 1
-    assert jobs_that_fit(sets, recipe, 100, 3 * need) == 3
-    assert jobs_that_fit(sets, recipe, 2, 100 * need) == 2
-    assert jobs_that_fit(sets, recipe, 100, 100 * need) == 8
-    assert jobs_that_fit(sets, Recipe(jobs=5), 100, 100 * need) == 5
+    assert jobs_that_fit(sizes, many, need) == 1
+    assert jobs_that_fit(sizes, many, 3 * need) == 3
+    assert jobs_that_fit(sizes, many, 100 * need) == 8
+    assert jobs_that_fit(sizes, Recipe(), 100 * need) == 2
+    assert jobs_that_fit(sizes, Recipe(jobs=5, C=many.C), 100 * need) == 5
     with pytest.raises(BudgetExceeded, match=r"'deep' \(1,000 rows of 1,000 values\).*--pool avg"):
-        jobs_that_fit(sets, recipe, 100, need - 1)
+        jobs_that_fit(sizes, many, need - 1)
+
+
+def test_a_fit_that_does_not_fit_is_refused_before_anything_is_extracted(places, tmp_path) -> None:
+    recipe = make(
+        {**places, "cache_dir": str(tmp_path / "cache")}, cuts=["layer1"], pool="flatten",
+        memory_budget="8MB",
+    )  # fmt: skip
+    with pytest.raises(BudgetExceeded, match="Fitting the head of 'layer1'"):
+        featx.run(recipe)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_refit_counts_validation_rows_too(places) -> None:
+    plan = make_plan(prepare(make(places, cuts=["layer2"])))
+    assert plan.fit_sizes(Recipe()) == {"layer2": (120, 128)}
+    assert plan.fit_sizes(Recipe(refit=True)) == {"layer2": (240, 128)}
 
 
 def test_no_cut_says_how_to_find_one(places) -> None:
