@@ -101,9 +101,11 @@ def fit_cuts(
     """
     values = candidates(recipe)
     chooses = len(values) > 1
+    # A worker of an earlier call may stand in another folder.
+    root = store.root.resolve()
     jobs = {
         (cut, C): _Job(
-            store.root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False
+            root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False
         )
         for cut, sets in features.items()
         for C in values

@@ -202,6 +202,15 @@ def test_parallel_fits_give_the_same_bits(places) -> None:
         assert np.array_equal(a.intercept, b.intercept)
 
 
+def test_parallel_fits_find_the_cache_after_a_change_of_folder(tmp_path, monkeypatch) -> None:
+    """Worker processes outlive a run, and stay in the folder where they were started."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        recipe = make({"cache_dir": "cache", "out": "reports"}, name=name, jobs=2, C=[1e-4, 1e-2])
+        assert len(featx.run(recipe).results) == 2
+
+
 def test_the_record_says_what_a_reader_must_know(places) -> None:
     recipe = make(places, name="notes", standardize="per-split", cuts=["layer2"], C=[1e-6, 1e-5])
     record = featx.run(recipe)
