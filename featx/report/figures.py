@@ -164,7 +164,7 @@ def confusion_figure(result: ResultRecord) -> Figure:
     k = len(names)
     side = min(12.0, max(3.2, 0.62 * k))
     longest = max(len(name) for name in names) * 0.075
-    figure, (axes,) = _figure(side + 1.6 + longest, side + 1.0 + longest)
+    figure, (axes,) = _figure(side + 1.6 + longest, side + 1.4 + longest)
     share = [
         [count / max(1, scores.support) for count in row]
         for row, scores in zip(metrics.confusion, metrics.per_class, strict=True)

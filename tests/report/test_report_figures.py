@@ -1,0 +1,149 @@
+"""Figures show the record's numbers, and no label touches another or leaves the canvas."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_cases import CASES
+
+from featx.report.figures import (
+    accuracy_figure,
+    classes_figure,
+    confusion_figure,
+    draw_figures,
+    shown_split,
+)
+
+cases = pytest.mark.parametrize("record", CASES.values(), ids=CASES.keys())
+
+
+def drawn_figures(record):
+    worst = max(record.results, key=lambda result: len(result.splits))
+    return [accuracy_figure(record), classes_figure(record), confusion_figure(worst)]
+
+
+def tick_labels(axis):
+    """Labels of the ticks that are drawn: matplotlib also keeps some beyond the ends."""
+    low, high = sorted(axis.get_view_interval())
+    labels = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+    return [label for place, label in labels if low <= place <= high]
+
+
+def boxes(figure, labels):
+    renderer = figure.canvas.get_renderer()
+    return [label.get_window_extent(renderer) for label in labels if label.get_text()]
+
+
+@cases
+def test_no_tick_label_touches_another_or_leaves_the_canvas(record) -> None:
+    for figure in drawn_figures(record):
+        figure.canvas.draw()
+        canvas = figure.bbox
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                found = boxes(figure, tick_labels(axis))
+                for one, next_one in pairwise(found):
+                    assert not one.overlaps(next_one)
+                for box in [*found, *boxes(figure, [axis.label, axes.title])]:
+                    # Two pixels of antialiasing are no cut-off letter.
+                    assert box.x0 >= canvas.x0 - 2
+                    assert box.y0 >= canvas.y0 - 2
+                    assert box.x1 <= canvas.x1 + 2
+                    assert box.y1 <= canvas.y1 + 2
+
+
+@cases
+def test_accuracies_and_intervals_are_the_records(record) -> None:
+    figure = accuracy_figure(record)
+    (axes,) = figure.axes
+    heads = list(dict.fromkeys(result.head for result in record.results))
+    splits = [s for s in ("val", "test") if s in record.results[0].splits]
+    cuts = [cut.cut for cut in record.cuts]
+    assert len(axes.containers) == len(heads) * len(splits)
+    for container, (head, split) in zip(
+        axes.containers, [(h, s) for h in heads for s in splits], strict=True
+    ):
+        line, _, (bars,) = container
+        metrics = {r.cut: r.splits[split] for r in record.results if r.head == head}
+        assert line.get_ydata().tolist() == [metrics[cut].accuracy for cut in cuts]
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        wanted = [[metrics[cut].accuracy_low, metrics[cut].accuracy_high] for cut in cuts]
+        np.testing.assert_allclose(ends, wanted, atol=1e-12)
+        assert np.abs(line.get_xdata() - np.arange(len(cuts))).max() < 0.5
+
+
+@cases
+def test_accuracy_ticks_are_accuracies(record) -> None:
+    figure = accuracy_figure(record)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert all(-1e-9 <= tick <= 1 + 1e-9 for tick in ticks)
+    assert len(ticks) >= 2
+
+
+@cases
+def test_the_legend_covers_no_point(record) -> None:
+    figure = accuracy_figure(record)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    legend = axes.get_legend() or figure.legends[0]
+    box = legend.get_window_extent(figure.canvas.get_renderer())
+    for container in axes.containers:
+        for point in axes.transData.transform(container[0].get_xydata()):
+            assert not box.contains(*point)
+
+
+@cases
+def test_class_histograms_count_the_records_images(record) -> None:
+    figure = classes_figure(record)
+    for axes, split in zip(figure.axes, record.dataset.splits.values(), strict=True):
+        heights = [bar.get_height() for bar in axes.patches]
+        assert heights == [split.counts[label] for label in record.dataset.classes]
+        assert f"{split.n:,} images" in axes.get_title(loc="left")
+
+
+@cases
+def test_a_confusion_matrix_is_the_records(record) -> None:
+    result = record.results[0]
+    figure = confusion_figure(result)
+    axes = figure.axes[0]
+    metrics = result.splits[shown_split(result)]
+    counts = np.array(metrics.confusion)
+    share = axes.images[0].get_array()
+    np.testing.assert_allclose(share, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+    numbers = {t.get_position(): t.get_text() for t in axes.texts}
+    if len(counts) <= 10:
+        assert {(j, i): str(counts[i, j]) for i, j in np.ndindex(*counts.shape)} == numbers
+    if len(counts) == 100:
+        assert not numbers
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+
+
+def test_test_is_shown_where_there_is_one() -> None:
+    assert shown_split(CASES["5 classes"].results[0]) == "test"
+
+
+@cases
+def test_every_figure_is_a_png_with_words_for_those_who_do_not_see_it(record) -> None:
+    figures = draw_figures(record)
+    assert len(figures) == 2 + len(record.results)
+    assert len({figure.name for figure in figures}) == len(figures)
+    for figure in figures:
+        with Image.open(io.BytesIO(figure.png)) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 200
+        assert figure.alt
+    for number, result in enumerate(record.results):
+        (mine,) = [figure for figure in figures if figure.result == number]
+        assert f"{result.accuracy[shown_split(result)]:.3f}" in mine.alt
+
+
+def test_figures_are_the_same_bytes_every_time() -> None:
+    record = CASES["5 classes"]
+    assert [f.png for f in draw_figures(record)] == [f.png for f in draw_figures(record)]
