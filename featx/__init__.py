@@ -6,10 +6,10 @@ The public names, and nothing else. Each is imported when it is first used, so t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
+from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, load_backbone
@@ -72,10 +72,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'featx' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

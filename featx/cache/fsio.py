@@ -262,9 +262,10 @@ def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> Cach
     if error.errno in _FULL:
         with contextlib.suppress(CacheError):
             text += f" Needed: {needed:,} bytes, free: {free_bytes(path.parent):,} bytes."
-        text += " Free some space, or choose another disk with --cache-dir."
+        text += " Free some space, or choose another disk (--cache-dir, for reports --out)."
     else:
-        text += " Check the disk and its permissions, or choose another folder with --cache-dir."
+        text += " Check the disk and its permissions, or choose another folder"
+        text += " (--cache-dir, for reports --out)."
     return CacheWriteError(text)
 
 

@@ -5,8 +5,9 @@ Names are imported when they are first used, so that importing this package cost
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.evaluate.metrics import (
@@ -32,26 +33,26 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    "AverageMetrics": "metrics",
-    "ClassMetrics": "metrics",
-    "SplitMetrics": "metrics",
-    "evaluate_predictions": "metrics",
-    "format_report": "metrics",
-    "wilson_interval": "metrics",
-    "RECORD_NAME": "reading",
-    "ranking": "reading",
-    "ranking_split": "reading",
-    "read_record": "reading",
-    "SCHEMA_VERSION": "records",
-    "BackboneRecord": "records",
-    "CandidateRecord": "records",
-    "ChoiceRecord": "records",
-    "CutRecord": "records",
-    "DatasetRecord": "records",
-    "EnvironmentRecord": "records",
-    "ResultRecord": "records",
-    "RunRecord": "records",
-    "SplitRecord": "records",
+    "AverageMetrics": "featx.evaluate.metrics",
+    "ClassMetrics": "featx.evaluate.metrics",
+    "SplitMetrics": "featx.evaluate.metrics",
+    "evaluate_predictions": "featx.evaluate.metrics",
+    "format_report": "featx.evaluate.metrics",
+    "wilson_interval": "featx.evaluate.metrics",
+    "RECORD_NAME": "featx.evaluate.reading",
+    "ranking": "featx.evaluate.reading",
+    "ranking_split": "featx.evaluate.reading",
+    "read_record": "featx.evaluate.reading",
+    "SCHEMA_VERSION": "featx.evaluate.records",
+    "BackboneRecord": "featx.evaluate.records",
+    "CandidateRecord": "featx.evaluate.records",
+    "ChoiceRecord": "featx.evaluate.records",
+    "CutRecord": "featx.evaluate.records",
+    "DatasetRecord": "featx.evaluate.records",
+    "EnvironmentRecord": "featx.evaluate.records",
+    "ResultRecord": "featx.evaluate.records",
+    "RunRecord": "featx.evaluate.records",
+    "SplitRecord": "featx.evaluate.records",
 }
 
 __all__ = [
@@ -78,7 +79,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'featx.evaluate' has no attribute '{name}'")
-    return getattr(import_module(f"featx.evaluate.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOME)

@@ -104,9 +104,7 @@ def fit_cuts(
     # A worker of an earlier call may stand in another folder.
     root = store.root.resolve()
     jobs = {
-        (cut, C): _Job(
-            root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False
-        )
+        (cut, C): _Job(root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False)
         for cut, sets in features.items()
         for C in values
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.backbones import load_backbone, parse_pooling
 from featx.cache import FeatureStore
 from featx.data import FileImages, load_dataset
-from featx.errors import DataError, RecipeError, quoted
+from featx.errors import DataError, RecipeError, UsageError, quoted
 from featx.extraction import (
     PlannedSet,
     Settings,
@@ -159,7 +161,19 @@ def prepare_fit(recipe: Recipe) -> Prepared:
         raise DataError(
             f"There is only one class ({quoted(classes)}): a head needs two or more to tell apart."
         )
+    _check_writable(recipe.report_path)
     return prepared
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a report folder that cannot be written, before anything is computed for it."""
+    nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        reason = "is not writable" if nearest.is_dir() else "is a file"
+        raise UsageError(
+            f"The report cannot go to {folder}: {nearest} {reason}. "
+            "Choose another place with --out."
+        )
 
 
 def make_plan(prepared: Prepared) -> Plan:

@@ -234,7 +234,9 @@ def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
             "carries the training set's scaler."
         )
     if recipe.limit is not None:
-        notes.append("The number of images per class was limited (--limit).")
+        limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
+        told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
+        notes.append(f"The number of images per class was limited: {told} (--limit).")
     for cut, fitted in fits.items():
         notes += [f"{cut}: {message}" for message in fitted.fit.messages]
         if fitted.choice and fitted.choice.warning:

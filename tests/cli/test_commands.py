@@ -233,6 +233,14 @@ def test_a_full_disk_is_refused_before_it_starts(monkeypatch) -> None:
     assert not list(Path().rglob("*.h5"))
 
 
+def test_a_place_for_reports_that_cannot_be_is_refused_before_it_starts() -> None:
+    Path("taken").write_text("a file")
+    result = featx("fit-svm", *SMALL, "--cut", "layer1", "--out", "taken")
+    assert result.exit_code == 2
+    assert "is a file. Choose another place with --out" in result.stderr
+    assert not Path("cache").exists()
+
+
 def test_a_memory_budget_is_kept() -> None:
     result = featx(
         "fit-svm", *SMALL, "--cut", "layer1", "--pool", "flatten", "--memory-budget", "1MB"
