@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer.main
+from typer.testing import CliRunner
 
 from featx.cli import app
 from featx.recipes import recipe_file
@@ -31,14 +31,16 @@ def _commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), _commands())
 def test_a_documented_command_is_understood(page: str, line: str) -> None:
     words = shlex.split(line)[1:]
-    group = typer.main.get_command(app)
-    context = group.make_context("featx", words, resilient_parsing=False)
-    name, command, rest = group.resolve_command(context, [*context.protected_args, *context.args])  # type: ignore[attr-defined]
-    while hasattr(command, "commands"):
-        name, command, rest = command.resolve_command(context, rest)
-    inner = command.make_context(name, rest, parent=context)
-    if name == "run":
-        assert recipe_file(inner.params["recipe"]).is_file()
+    # With --help every word is parsed, an unknown command or flag is refused, and nothing runs.
+    result = CliRunner().invoke(app, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+    if words[0] == "run":
+        assert recipe_file(words[1]).is_file()
+
+
+def test_a_command_that_is_not_understood_would_be_seen() -> None:
+    assert CliRunner().invoke(app, ["extract", "--bakbone", "x", "--help"]).exit_code == 2
+    assert CliRunner().invoke(app, ["exract", "--help"]).exit_code == 2
 
 
 def test_there_are_commands_to_check() -> None:
