@@ -139,7 +139,9 @@ def _restore(kind: type[FeatxError], message: str, state: dict[str, Any]) -> Fea
 
 def closest(name: str, valid: Iterable[str], n: int = 3) -> list[str]:
     """Return the up to `n` valid names most like `name`, the best first."""
-    return difflib.get_close_matches(name, list(valid), n=n, cutoff=0.5)
+    by_lower = {candidate.lower(): candidate for candidate in valid}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.5)
+    return [by_lower[match] for match in found]
 
 
 def quoted(names: Iterable[str]) -> str:

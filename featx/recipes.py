@@ -6,6 +6,8 @@ A recipe file is YAML; every flag of the command line is a field of it, with the
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,10 @@ from featx.errors import RecipeError, closest, quoted
 from featx.machine import parse_bytes
 
 MAX_RECIPE_BYTES = 1_000_000
+# Fields that say where and how fast a run works: they change no result.
+PLACES = (
+    "name", "data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "memory_budget",
+)  # fmt: skip
 DEFAULT_C = {"svm": 12.0, "logistic": 1.0}
 
 
@@ -191,7 +197,7 @@ class Recipe(BaseModel):
 
     @property
     def run_name(self) -> str:
-        """The name, or one made of what tells runs apart: data, network, size, pooling, head."""
+        """The name, or one made of data, network, size, pooling, head and a mark of the rest."""
         if self.name:
             return self.name
         kind, _, path = self.dataset.partition(":")
@@ -204,8 +210,14 @@ class Recipe(BaseModel):
             "" if size == "auto" else size,
             "" if self.pool == "avg" else self.pool,
             self.head,
+            self._mark(),
         ]
         return "-".join(slug(part) for part in parts if part)
+
+    def _mark(self) -> str:
+        """Return six digits of all that changes a result: other runs go to other folders."""
+        settings = {k: v for k, v in self.settings().items() if k not in (*PLACES, "description")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
 
     def settings(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain JSON values."""
@@ -292,8 +304,10 @@ def recipe_file(name: str) -> Path:
     if path.is_file():
         return path
     shipped = shipped_recipes()
-    if name in shipped:
-        return shipped[name]
+    # `pipelines/demo.yaml` is the shipped recipe also where there is no checkout around.
+    plain = path.stem if path == Path("pipelines") / f"{path.stem}.yaml" else name
+    if plain in shipped:
+        return shipped[plain]
     near = closest(Path(name).stem, shipped)
     raise RecipeError(
         f"There is no recipe file '{name}'."

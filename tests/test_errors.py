@@ -57,4 +57,5 @@ def test_usage_errors_leave_with_2_and_failures_with_1() -> None:
 
 
 def test_the_best_match_comes_first() -> None:
+    assert closest("LAYER1", ["layer1", "Layer2"])[0] == "layer1"
     assert closest("resnet5", ["vgg16", "resnet50", "resnet152"])[0] == "resnet50"

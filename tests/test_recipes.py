@@ -160,6 +160,15 @@ def test_flags_are_fields() -> None:
     assert flag("C") == "--C"
 
 
+def test_a_shipped_recipe_is_found_by_the_path_of_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("pipelines/demo.yaml").run_name == "demo"
+    with pytest.raises(RecipeError, match="no recipe file"):
+        load_recipe("elsewhere/demo.yaml")
+
+
 def test_a_file_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "_my recipe.yaml"
     path.write_text("cuts: [layer1]")
@@ -182,7 +191,13 @@ def test_places_come_from_the_setting_then_the_environment(monkeypatch: pytest.M
 
 def test_a_run_is_named_after_what_it_does() -> None:
     recipe = Recipe(dataset="folder:/home/me/my photos", backbone="timm/vit_tiny", head="logistic")
-    assert recipe.run_name == "folder-my-photos-timm-vit_tiny-logistic"
-    assert recipe.report_path == Path("reports/folder-my-photos-timm-vit_tiny-logistic")
+    stem, mark = recipe.run_name.rsplit("-", 1)
+    assert stem == "folder-my-photos-timm-vit_tiny-logistic"
+    assert recipe.report_path == Path("reports") / recipe.run_name
     other = Recipe(dataset="digits", weights="none", pool="grid:2", image_size=64)
-    assert other.run_name == "digits-resnet50-random-64px-grid-2-svm"
+    assert other.run_name.startswith("digits-resnet50-random-64px-grid-2-svm-")
+    # Whatever changes a result changes the folder; where and how fast it runs does not.
+    for change in ({"C": 3.0}, {"limit": 5}, {"seed": 1}, {"cuts": ("layer1",)}, {"refit": True}):
+        assert recipe.model_copy(update=change).run_name not in (recipe.run_name, other.run_name)
+    for change in ({"jobs": 2}, {"out": "elsewhere"}, {"cache_dir": "c"}, {"description": "x"}):
+        assert recipe.model_copy(update=change).run_name == f"{stem}-{mark}"

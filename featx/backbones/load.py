@@ -83,6 +83,11 @@ def load_backbone(
         fitted = fit(model, source.tensors, _head(network, model), what)
         load(model, fitted.tensors)
         absent, notes = fitted.absent, fitted.notes
+        if preprocess == "auto" and not source.says_preprocess:
+            notes += (
+                f"{what}: the file does not say its preprocessing; that of "
+                f"{source.preprocess.name} is assumed (--preprocess sets another).",
+            )
     in_memory = {
         name: tensor for name, tensor in model.state_dict().items() if not inside(name, absent)
     }

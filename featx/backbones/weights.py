@@ -60,6 +60,8 @@ class Source:
         None for random weights.
     preprocess : Preprocess
         What they say of themselves, else that of the network's default weights.
+    says_preprocess : bool
+        Whether they say it of themselves.
     """
 
     tag: str
@@ -67,6 +69,7 @@ class Source:
     sha256_verified: str
     tensors: Mapping[str, torch.Tensor] | None
     preprocess: Preprocess
+    says_preprocess: bool = True
 
 
 def read_weights(
@@ -85,9 +88,10 @@ def read_weights(
         path = Path(weights).expanduser()
         tensors, metadata = read_weight_file(path)
         preprocess = preprocess_of_tag(network, "default")
-        if own := metadata.get("preprocess"):
+        own = metadata.get("preprocess")
+        if own:
             preprocess = named_preprocess(own, network, preprocess)
-        return Source(path.name, path.name, "none", tensors, preprocess)
+        return Source(path.name, path.name, "none", tensors, preprocess, bool(own))
     if network.library == "timm":
         tensors, tag, source = fetch_timm(network, weights)
         verified = "none"

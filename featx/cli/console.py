@@ -37,6 +37,32 @@ def table(
     return made
 
 
+def fitting_table(
+    console: Console,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    left: Sequence[int] = (0,),
+    spare: Sequence[str] = (),
+) -> Table:
+    """Return a table, without as many of its `spare` columns (first to go first) as do not fit."""
+    names = list(header)
+    unlimited = console.options.update_width(10_000)
+    for dropped in range(len(spare) + 1):
+        kept = [i for i, name in enumerate(names) if name not in spare[:dropped]]
+        made = table(
+            title,
+            [names[i] for i in kept],
+            [[row[i] for i in kept] for row in rows],
+            left=[kept.index(i) for i in left if i in kept],
+        )
+        # Asked with room to spare: a measure is never wider than what it is offered.
+        if console.measure(made, options=unlimited).maximum <= console.width:
+            return made
+    return made
+
+
 class ConsoleProgress(Progress):
     """Progress on stderr: a bar with rate and time left, or plain lines without a terminal."""
 

@@ -77,7 +77,11 @@ def _data(data_dir: str | None) -> Iterator[Check]:
             data = load_dataset(source, data_dir=folder, val=0, download=False)
         except FeatxError as error:
             advice = "downloaded when asked for; or bring it: --data-dir FOLDER"
-            yield source, str(error).partition(". ")[0], advice
+            yield (
+                source,
+                str(error).partition(". ")[0].removesuffix(", and downloads are off"),
+                advice,
+            )
         else:
             counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
             yield source, f"{counts}; checksums agree", ""

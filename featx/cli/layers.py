@@ -38,7 +38,7 @@ def layers(
     Example:  featx layers resnet50 --image-size 32
     """
     from featx.backbones import load_backbone
-    from featx.cli.console import out, table
+    from featx.cli.console import fitting_table, out
     from featx.errors import ShapeError
     from featx.text import human_bytes, human_count
 
@@ -77,6 +77,8 @@ def layers(
         for point in points
     ]
     console = out()
-    console.print(table(f"{backbone.name} at {size} px", header, lines, left=(0, 1, 2)))
+    title = f"{backbone.name} at {size} px"
+    spare = (header[7], header[8], "parameters", "multiply-adds")
+    console.print(fitting_table(console, title, header, lines, left=(0, 1, 2), spare=spare))
     if not all_modules:
         console.print("Modules inside blocks can be cut too: --all lists them.")

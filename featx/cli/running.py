@@ -48,7 +48,7 @@ def fits_in_words(recipe: Recipe) -> str:
 
 def print_record(record: RunRecord) -> None:
     """Print a classification report per cut and split, and the table that ranks the cuts."""
-    from featx.cli.console import out, table
+    from featx.cli.console import fitting_table, out
     from featx.evaluate import format_report
     from featx.report.text import ranked_rows
 
@@ -61,6 +61,8 @@ def print_record(record: RunRecord) -> None:
             console.print(format_report(metrics), markup=False)
     header, rows = ranked_rows(record)
     console.print()
-    console.print(table(f"{record.name}: cuts ranked", header, rows, left=(0, 1)))
+    spare = ("parameters", "head", "solver", "fit time", "multiply-adds", "test macro F1", "C")
+    title = f"{record.name}: cuts ranked"
+    console.print(fitting_table(console, title, header, rows, left=(0, 1), spare=spare))
     for note in record.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)

@@ -201,6 +201,11 @@ def as_rgb(array: np.ndarray, what: str = "The images") -> np.ndarray:
         raise DataError(f"{got}; {wanted}.{hint if array.dtype.kind == 'f' else ''}")
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         raise DataError(f"{got}; {wanted}. Channels come last: transpose(0, 2, 3, 1).")
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise DataError(
+            f"Images have shape {array.shape}: is it one colour image? Give a batch of one: "
+            "image[None]. Grey images have shape (n, height, width) and are wider than 4 pixels."
+        )
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
         raise DataError(f"{got}; {wanted}.")
     if 0 in array.shape:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featx.errors import BudgetExceeded
+from featx.errors import BudgetExceeded, UsageError
 from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
 from featx.extraction.planning import memory_budget_bytes, over_budget_message
 from featx.extraction.settings import cut_points, make_settings
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def extract(
     backbone: Backbone,
-    cuts: Sequence[str],
+    cuts: str | Sequence[str],
     images: np.ndarray | Images,
     *,
     image_size: int | str | None = "auto",
@@ -41,7 +41,7 @@ def extract(
     ----------
     backbone : Backbone
         From `load_backbone`.
-    cuts : sequence of str
+    cuts : str or sequence of str
         Keras, module or stage names.
     images : ndarray of shape (n, height, width, 3), uint8, or Images
         RGB images.
@@ -71,8 +71,12 @@ def extract(
     NonFiniteFeatures
         Names the cut, the row and the image.
     """
+    from featx.backbones import Backbone
     from featx.data import ArrayImages, FileImages, Images
 
+    if not isinstance(backbone, Backbone):
+        raise UsageError(f"backbone is {backbone!r}: give what load_backbone(name) returns.")
+    cuts = [cuts] if isinstance(cuts, str) else list(cuts)
     source = images if isinstance(images, Images) else ArrayImages(np.asarray(images))
     settings = make_settings(
         backbone, source.size, decodes=isinstance(source, FileImages), image_size=image_size,

@@ -23,7 +23,7 @@ from featx.evaluate import (
     evaluate_predictions,
 )
 from featx.machine import cpu_name, device_name, n_cpus, versions
-from featx.recipes import flag
+from featx.recipes import PLACES, flag
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from featx.pipeline.prepare import Prepared
     from featx.recipes import Recipe
 
-# Places on this machine: they change no result, and a published record should not tell them.
-_PLACES = ("data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "memory_budget")
 # Files of this machine: their name is told, their folder is not.
 _FILES = ("weights", "dataset")
 
@@ -89,7 +87,7 @@ def make_record(
 
 def portable_settings(recipe: Recipe) -> dict[str, Any]:
     """Return what was set in a recipe, without the places of this machine."""
-    settings = {k: v for k, v in recipe.settings().items() if k not in _PLACES}
+    settings = {k: v for k, v in recipe.settings().items() if k not in PLACES or k == "name"}
     return {k: _without_folder(v) if k in _FILES else v for k, v in settings.items()}
 
 
@@ -236,7 +234,7 @@ def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
     if recipe.limit is not None:
         limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
         told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
-        notes.append(f"The number of images per class was limited: {told} (--limit).")
+        notes.append(f"Images of a class are limited (--limit): at most {told}.")
     for cut, fitted in fits.items():
         notes += [f"{cut}: {message}" for message in fitted.fit.messages]
         if fitted.choice and fitted.choice.warning:

@@ -64,7 +64,9 @@ def test_vgg16_of_caffe(shared_dir: Path) -> None:
 
 def test_resnet18_with_its_classifier(shared_dir: Path) -> None:
     path = shared_dir / "weights" / "resnet18.IMAGENET1K_V1.safetensors"
-    backbone = load_backbone("resnet18", str(path))
+    backbone = load_backbone("resnet18", str(path), preprocess="torch")
     assert (backbone.absent, backbone.notes) == ((), ())
+    (note,) = load_backbone("resnet18", str(path)).notes
+    assert "does not say its preprocessing; that of IMAGENET1K_V1 is assumed" in note
     assert backbone.cut_points(64)[-1].module == "fc"
     assert backbone.weights.digest != load_backbone("resnet18", "none").weights.digest

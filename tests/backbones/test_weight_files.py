@@ -79,7 +79,7 @@ def test_without_its_classifier_every_cut_before_works(
     tmp_path: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     features = {f"backbone.{k}": v for k, v in tensors.items() if not k.startswith("fc")}
-    backbone = load_backbone("resnet18", save(tmp_path / "w.pth", features))
+    backbone = load_backbone("resnet18", save(tmp_path / "w.pth", features), preprocess="torch")
     assert backbone.absent == ("fc",)
     assert backbone.notes == (
         "Weights w.pth for resnet18: 'fc' did not come; every cut before it works.",

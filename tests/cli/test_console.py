@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from featx.cli import console
-from featx.cli.console import ConsoleProgress, table
+from featx.cli.console import ConsoleProgress, fitting_table, table
 
 
 class _Clock:
@@ -71,6 +71,21 @@ def test_warnings_and_lines_are_not_markup() -> None:
     progress.say("[bold]x[/bold]")
     progress.warn("out of [memory]")
     assert text.getvalue() == "[bold]x[/bold]\nwarning: out of [memory]\n"
+
+
+def test_a_table_leaves_out_what_does_not_fit() -> None:
+    header, rows = ("cut", "accuracy", "time"), [("layer1", "0.912 (0.9 to 0.92)", "12 min")]
+
+    def shown(width: int) -> str:
+        console = Console(file=io.StringIO(), width=width)
+        console.print(fitting_table(console, "t", header, rows, spare=("time", "accuracy")))
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    assert "12 min" in shown(80)
+    assert "12 min" not in shown(36)
+    assert "0.912 (0.9 to 0.92)" in shown(36)
+    assert "0.912" not in shown(14)
+    assert "layer1" in shown(14)
 
 
 def test_a_table_shows_long_names_whole() -> None:

@@ -172,7 +172,16 @@ def test_what_does_not_fit_in_memory_is_refused_with_a_way_out(backbone, images)
     assert "takes 1/64 of it" in str(caught.value)
 
 
+def test_one_cut_may_be_given_as_it_is(backbone, images) -> None:
+    found = featx.extract(backbone, "layer4", images, image_size="native")
+    assert found["layer4"].shape == (22, 512)
+
+
 def test_bad_input(backbone, images) -> None:
+    with pytest.raises(UsageError, match=r"give what load_backbone"):
+        featx.extract("resnet18", ["layer4"], images)
+    with pytest.raises(UsageError, match=r"one colour image\? Give a batch of one: image\[None\]"):
+        featx.extract(backbone, ["layer4"], images[0])
     with pytest.raises(UnknownName, match="Cut 'layer5' is not in resnet18"):
         featx.extract(backbone, ["layer5"], images)
     with pytest.raises(UsageError, match="are the same place"):

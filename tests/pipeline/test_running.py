@@ -253,6 +253,7 @@ def test_a_record_tells_no_path_of_this_machine(places, tmp_path) -> None:
     text += (recipe.report_path / "report.md").read_text()
     assert str(tmp_path) not in text
     assert "my-weights.safetensors" in record.command
+    assert any("does not say its preprocessing" in note for note in record.notes)
     assert json.loads((recipe.report_path / "results.json").read_text())["schema_version"] == 1
     assert torch.get_num_threads() >= 1
 
