@@ -72,15 +72,23 @@ def _store(cache_dir: str | None) -> FeatureStore:
 
 
 def _print_entries(entries: list[EntryInfo]) -> None:
-    from featx.cli.console import out, table
+    from featx.cli.console import fitting_table, out
     from featx.text import human_bytes
 
-    header = ("network", "module", "pooling", "split", "rows", "values", "bytes", "state")
+    header = (
+        "network", "weights", "images", "px", "module", "pooling", "split", "rows", "values",
+        "bytes", "state",
+    )  # fmt: skip
     rows = []
     for entry in entries:
         key = entry.key
         state = entry.problem or ("complete" if entry.complete else "incomplete")
-        names = (key.backbone, key.module, key.pool, key.split) if key else ("?", "?", "?", "?")
+        names = ("?",) * 7
+        if key:
+            size = key.preprocess.get("image_size") or "native"
+            # The first digits of a digest tell weights and images apart, as in a report.
+            digests = (key.weights_digest[:8], key.dataset_digest[:8])
+            names = (key.backbone, *digests, str(size), key.module, key.pool, key.split)
         rows.append(
             (
                 *names,
@@ -90,4 +98,10 @@ def _print_entries(entries: list[EntryInfo]) -> None:
                 state,
             )
         )
-    out().print(table("", header, rows, left=(0, 1, 2, 3, 7)))
+    total = human_bytes(sum(entry.n_bytes for entry in entries))
+    console = out()
+    spare = ("values", "rows", "images", "weights")
+    title = f"{len(entries)} feature sets, {total}"
+    console.print(
+        fitting_table(console, title, header, rows, left=(0, 1, 2, 3, 4, 5, 6, 10), spare=spare)
+    )

@@ -254,6 +254,8 @@ def test_cache_commands_list_verify_and_find_damage() -> None:
     listed = featx("cache", "list")
     assert listed.exit_code == 0, listed.output
     assert listed.stdout.count("complete") == 3
+    assert "3 feature sets" in listed.stdout
+    assert listed.stdout.count(" 32 ") == 3
     assert "resnet18" in listed.stdout
     verified = featx("cache", "verify")
     assert verified.exit_code == 0, verified.output
