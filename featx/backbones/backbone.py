@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from featx.backbones.cuts import CutNames
 from featx.backbones.pooling import NO_CLASS_TOKEN, Pooling, parse_pooling, poolings_of
-from featx.backbones.probe import BATCH, CutPoint, Seen, Trace, kind_and_shape, trace
+from featx.backbones.probe import BATCH, CutPoint, Seen, Trace, kind_and_shape, parents, trace
 from featx.backbones.registry import Network
 from featx.backbones.weight_files import inside
 from featx.backbones.weights import WeightsInfo
@@ -28,13 +28,16 @@ class Backbone:
     name, short_name : str
         ``"torchvision/resnet50"``, ``"resnet50"``.
     library : str
-        ``"torchvision"`` or ``"timm"``.
+        ``"torchvision"``, ``"timm"`` or ``"featx"``.
     model : nn.Module
         In eval mode, no parameter requires a gradient; on the CPU until `to` is called.
     weights : WeightsInfo
         Where they came from, and their digest.
     preprocess : Preprocess
         What the weights want images to go through.
+    image_size : tuple of int
+        Height and width in pixels that the network takes in any case: its weights' own, or what its
+        dense layers were built for.
     absent : tuple of str
         Classifier modules whose weights did not come; cuts at or behind them are refused.
     notes : tuple of str
@@ -48,6 +51,7 @@ class Backbone:
         weights: WeightsInfo,
         preprocess: Preprocess,
         *,
+        image_size: tuple[int, int] | None = None,
         absent: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -57,6 +61,7 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.weights = weights
         self.preprocess = preprocess
+        self.image_size = image_size or (preprocess.image_size or 224,) * 2
         self.absent = absent
         self.notes = notes
         self._names = CutNames(model, network.model, self.short_name)
@@ -168,7 +173,7 @@ class Backbone:
             As `describe_cuts`.
         """
         module = self.resolve(cut)
-        found = self._trace(self.preprocess.image_size or 224)
+        found = self._trace(self.image_size)
         self._output(module, cut, found)
         return module
 
@@ -197,8 +202,9 @@ class Backbone:
         if min(size) < 1:
             raise ShapeError(f"Image size {size[0]} x {size[1]} px is not possible.")
         if size not in self._traces:
-            native = self.preprocess.image_size or 224
-            self._traces[size] = trace(self.model, size, native_size=native, name=self.short_name)
+            self._traces[size] = trace(
+                self.model, size, native_size=self.image_size, name=self.short_name
+            )
         return self._traces[size]
 
     def _is_listed(self, module: str) -> bool:
@@ -229,7 +235,7 @@ class Backbone:
                     f"{self.weights.tag} does not bring. Every cut before '{gone}' works."
                 )
         if found.runs[module] > 1:
-            block = next((name for name in _parents(module) if found.runs[name] == 1), "")
+            block = next((name for name in parents(module) if found.runs[name] == 1), "")
             raise UsageError(
                 f"Cut '{cut}' runs {found.runs[module]} times in one pass of {self.short_name}, so "
                 f"it is no single place. Cut at the block around it: '{block}'."
@@ -276,9 +282,3 @@ class Backbone:
             if end in found.seen and found.seen[end].order >= seen.order:
                 return stage
         return None
-
-
-def _parents(module: str) -> list[str]:
-    """Return the modules around a module, the innermost first."""
-    parts = module.split(".")
-    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]

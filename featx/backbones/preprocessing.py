@@ -20,7 +20,8 @@ def preprocess_of_tag(network: Network, tag: str) -> Preprocess:
     Parameters
     ----------
     network : Network
-        Of torchvision or timm.
+        Which one. Those of featx have no weights: ImageNet's mean and deviation on the whole image
+        at their own size stand for them.
     tag : str
         ``"IMAGENET1K_V2"``, ``"a1_in1k"``; ``"default"`` for the library's default weights, or
         for what it says of the network itself where it has none.
@@ -30,6 +31,8 @@ def preprocess_of_tag(network: Network, tag: str) -> Preprocess:
     UnknownName
         When the network has no such weights.
     """
+    if network.library == "featx":
+        return _of_zoo()
     if network.library == "torchvision":
         return _from_torchvision(torchvision_weights(network, tag))
     return _from_timm(timm_config(network, tag), network)
@@ -64,6 +67,14 @@ def named_preprocess(name: str, network: Network, default: Preprocess) -> Prepro
     if name not in tags:
         raise UnknownName("Preprocessing", name, ["auto", TORCH.name, CAFFE.name, *tags])
     return preprocess_of_tag(network, name)
+
+
+def _of_zoo() -> Preprocess:
+    """Return what stands in for the preprocessing of weights that a small network has not."""
+    from featx.data import TORCH
+    from featx.networks import SIZE
+
+    return dataclasses.replace(TORCH, image_size=SIZE, resize_size=None, crop="none")
 
 
 def _from_torchvision(weights: Any) -> Preprocess:

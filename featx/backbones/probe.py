@@ -97,14 +97,58 @@ class Trace:
         By module name, in order of completion.
     runs : Counter
         How often each module ran.
+    first_use : dict of str to int
+        By parameter name, each name of a shared one: how many modules had completed when an
+        operator first took it. Parameters that nothing took are not in it.
     """
 
     image_size: tuple[int, int]
     seen: dict[str, Seen] = field(default_factory=dict)
     runs: Counter[str] = field(default_factory=Counter)
+    first_use: dict[str, int] = field(default_factory=dict)
 
 
-def trace(model: nn.Module, image_size: tuple[int, int], *, native_size: int, name: str) -> Trace:
+def modules_up_to(found: Trace, module: str) -> tuple[str, ...]:
+    """Return the modules that have completed when `module` has, in that order, itself the last.
+
+    Parameters
+    ----------
+    found : Trace
+        Of the network.
+    module : str
+        The library's own name: ``"layer2"``.
+    """
+    order = found.seen[module].order
+    return tuple(name for name, seen in found.seen.items() if seen.order <= order)
+
+
+def parameters_up_to(found: Trace, module: str) -> frozenset[str]:
+    """Return the names of the parameters that an operator has taken when `module` completes.
+
+    Parameters
+    ----------
+    found : Trace
+        Of the network.
+    module : str
+        The library's own name: ``"layer2"``.
+    """
+    order = found.seen[module].order
+    return frozenset(name for name, before in found.first_use.items() if before <= order)
+
+
+def parents(module: str) -> list[str]:
+    """Return the names of the modules around a module, the innermost first."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+
+
+def trace(
+    model: nn.Module,
+    image_size: tuple[int, int],
+    *,
+    native_size: int | tuple[int, int],
+    name: str,
+) -> Trace:
     """Run `model` once on an image of (height, width) pixels and note what happens.
 
     Parameters
@@ -113,8 +157,8 @@ def trace(model: nn.Module, image_size: tuple[int, int], *, native_size: int, na
         In eval mode.
     image_size : tuple of int
         Height and width.
-    native_size : int
-        The size its weights were made for: known to work.
+    native_size : int or tuple of int
+        The size its weights were made for, as a side or height and width: known to work.
     name : str
         For messages.
 
@@ -127,10 +171,11 @@ def trace(model: nn.Module, image_size: tuple[int, int], *, native_size: int, na
         return _trace(model, image_size)
     except Exception as error:
         height, width = image_size
+        native = (native_size, native_size) if isinstance(native_size, int) else native_size
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ShapeError(
             f"Images of {height} x {width} px do not pass through {name}: {reason}. "
-            f"{_size_hint(model, min(image_size), native_size)}".rstrip()
+            f"{_size_hint(model, min(image_size), native)}".rstrip()
         ) from error
 
 
@@ -139,6 +184,7 @@ def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
     import torch
 
     parameters = dict(model.named_parameters())
+    first_name = {id(parameter): name for name, parameter in parameters.items()}
     shapes = {name: tensor.to("meta") for name, tensor in parameters.items()}
     buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
 
@@ -146,11 +192,16 @@ def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
         return torch.func.functional_call(model, {**shapes, **buffers}, (x,))
 
     try:
-        return _watch(model, image_size, dry, shapes, "meta")
+        found = _watch(model, image_size, dry, shapes, "meta")
     except Exception:
         # Data-dependent code, or tensors that are no buffers: only a real pass tells.
         device = next(iter(parameters.values())).device
-        return _watch(model, image_size, model, parameters, device)
+        found = _watch(model, image_size, model, parameters, device)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = first_name[id(parameter)]
+        if first in found.first_use:
+            found.first_use[name] = found.first_use[first]
+    return found
 
 
 def _watch(
@@ -169,18 +220,21 @@ def _watch(
 
     found = Trace(image_size)
     counter = FlopCounterMode(display=False)
-    unused = {id(parameter): parameter.numel() for parameter in parameters.values()}
+    unused = {id(parameter): name for name, parameter in parameters.items()}
     used = 0
 
     class UseCounter(TorchDispatchMode):
-        """Counts a parameter when an operator first takes it: some modules never run themselves."""
+        """Notes a parameter when an operator first takes it: some modules never run themselves."""
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             nonlocal used
             for leaf in tree_leaves((args, kwargs)):
-                used += unused.pop(id(leaf), 0)
+                name = unused.pop(id(leaf), None)
+                if name is not None:
+                    used += leaf.numel()
+                    found.first_use[name] = len(found.seen)
             return func(*args, **(kwargs or {}))
 
     def hook_for(name: str) -> Any:
@@ -213,24 +267,24 @@ def _watch(
     return found
 
 
-def _size_hint(model: nn.Module, failed: int, native: int) -> str:
+def _size_hint(model: nn.Module, failed: int, native: tuple[int, int]) -> str:
     """Return the sentence that names a size that works, found by trying on the meta device."""
 
-    def works(size: int) -> bool:
+    def works(height: int, width: int) -> bool:
         try:
-            _trace(model, (size, size))
+            _trace(model, (height, width))
         except Exception:
             return False
         return True
 
-    if not works(native):
+    if not works(*native):
         return ""
-    if failed >= native:
-        return f"Its own size is {native} x {native}."
-    low, high = failed, native
+    if failed >= min(native) or native[0] != native[1]:
+        return f"Its own size is {native[0]} x {native[1]}."
+    low, high = failed, native[0]
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if works(middle) else (middle, high)
+        low, high = (low, middle) if works(middle, middle) else (middle, high)
     return f"The smallest square size that works is {high} x {high}."
 
 

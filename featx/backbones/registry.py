@@ -6,13 +6,17 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featx import networks
 from featx.errors import UnknownName
 from featx.torchvision_compat import import_timm, import_torchvision
 
 if TYPE_CHECKING:
     from torch import nn
 
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "featx")
+
+# They bring two more classifiers, for training them as their papers did.
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Network:
     Attributes
     ----------
     library : str
-        ``"torchvision"`` or ``"timm"``.
+        ``"torchvision"``, ``"timm"`` or ``"featx"`` (the small networks of `featx.networks`).
     model : str
         The library's own name of it: ``"resnet50"``.
     """
@@ -44,7 +48,9 @@ class Network:
 
 @functools.cache
 def library_models(library: str) -> frozenset[str]:
-    """Return the names of the image classification networks of ``torchvision`` or ``timm``."""
+    """Return the names of the image classification networks of a library."""
+    if library == "featx":
+        return frozenset(networks.zoo_names())
     if library == "torchvision":
         models = import_torchvision().models
         # Detection, segmentation, video and quantized networks live in modules of their own.
@@ -67,8 +73,8 @@ def find_network(name: str) -> Network:
     Parameters
     ----------
     name : str
-        ``"timm/NAME"``, ``"torchvision/NAME"`` or a bare name, which is looked for in torchvision
-        first and in timm then.
+        ``"timm/NAME"``, ``"torchvision/NAME"``, ``"featx/NAME"`` or a bare name. Bare names of
+        torchvision's networks are torchvision's; featx' own are in no other library.
 
     Raises
     ------
@@ -81,26 +87,58 @@ def find_network(name: str) -> Network:
             return Network(library, model)
         valid = [f"{library}/{known}" for known in sorted(library_models(library))]
     else:
-        for candidate in LIBRARIES:
+        # featx' own first: the other libraries are slow to import.
+        for candidate in ("featx", "torchvision", "timm"):
             if name in library_models(candidate):
                 return Network(candidate, name)
         valid = list_networks()
-    hint = "Any image classification network of torchvision or timm will do."
+    hint = "Any image classification network of torchvision or timm will do, and featx' own."
     base, dot, tag = name.partition(".")
     if dot and base in {*valid, *library_models("timm")}:
         hint = f"A tag goes with the weights: '{base}' with weights '{tag}'."
     raise UnknownName("Network", name, valid, hint=hint)
 
 
-def build(network: Network) -> nn.Module:
-    """Return `network` with random weights, on the CPU, in training mode as libraries give it."""
+def build(
+    network: Network,
+    n_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+) -> nn.Module:
+    """Return `network` with random weights, on the CPU, in training mode as libraries give it.
+
+    Parameters
+    ----------
+    network : Network
+        Which one.
+    n_classes : int, optional
+        Outputs; as many as the library's own weights have (10 for featx' networks) if not given.
+        GoogLeNet and Inception then come without their auxiliary classifiers.
+    image_size : int or tuple of int, optional
+        Side, or height and width, in pixels, for featx' networks: their dense layers take one
+        size. The others do not ask for it.
+
+    Raises
+    ------
+    UsageError
+        For fewer than two classes.
+    ShapeError
+        When one of featx' networks cannot take images that small.
+    """
+    if n_classes is not None:
+        networks.check_n_classes(n_classes)
+    if network.library == "featx":
+        return networks.build_zoo(
+            network.model, n_classes or networks.N_CLASSES, image_size or networks.SIZE
+        )
+    options: dict[str, Any] = {} if n_classes is None else {"num_classes": n_classes}
     if network.library == "timm":
-        model: nn.Module = import_timm().create_model(network.model, pretrained=False)
+        model: nn.Module = import_timm().create_model(network.model, pretrained=False, **options)
         return model
-    options: dict[str, Any] = {}
-    if network.model in ("googlenet", "inception_v3"):
+    if network.model in WITH_AUXILIARY_HEADS:
         # As torchvision builds them for its weights: their input is normalized once more inside.
-        options = {"transform_input": True, "init_weights": False}
+        options |= {"transform_input": True, "init_weights": False}
+        if n_classes is not None:
+            options["aux_logits"] = False
     models = import_torchvision().models
     built: nn.Module = models.get_model(network.model, weights=None, **options)
     return built

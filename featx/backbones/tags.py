@@ -41,7 +41,9 @@ def weights_dir() -> Path:
 
 
 def offered_tags(network: Network) -> list[str]:
-    """Return the tags of the weights the library offers for a network."""
+    """Return the tags of the weights the library offers for a network; none for featx' own."""
+    if network.library == "featx":
+        return []
     if network.library == "torchvision":
         offered = import_torchvision().models.get_model_weights(network.model)
         return [weights.name for weights in offered]

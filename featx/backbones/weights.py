@@ -13,6 +13,7 @@ from featx.backbones.preprocessing import named_preprocess, preprocess_of_tag
 from featx.backbones.registry import Network
 from featx.backbones.tags import fetch_timm, fetch_torchvision
 from featx.backbones.weight_files import IGNORED, is_weight_file, read_weight_file
+from featx.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,12 @@ def read_weights(
         if own:
             preprocess = named_preprocess(own, network, preprocess)
         return Source(path.name, path.name, "none", tensors, preprocess, bool(own))
+    if network.library == "featx":
+        raise WeightsError(
+            f"There are no weights '{weights}' of {network.short_name}: it comes untrained. Train "
+            f"it (featx train --network {network.short_name}), give the file of a trained one "
+            "(--weights FILE), or take random ones (--weights none)."
+        )
     if network.library == "timm":
         tensors, tag, source = fetch_timm(network, weights)
         verified = "none"

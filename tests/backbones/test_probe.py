@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from featx.backbones import Backbone, CutPoint, load_backbone
-from featx.backbones.probe import kind_and_shape, trace
+from featx.backbones.probe import (
+    Trace,
+    kind_and_shape,
+    modules_up_to,
+    parameters_up_to,
+    trace,
+)
 from featx.errors import ShapeError, UnknownName, UsageError
 
 
@@ -216,3 +222,73 @@ def test_a_network_that_needs_numbers_is_probed_with_numbers() -> None:
     assert last.n_parameters == 4 * 27 + 4
     assert not model._forward_hooks
     assert not model.conv._forward_hooks
+
+
+def traced(backbone: Backbone, size: int) -> Trace:
+    return trace(backbone.model, (size, size), native_size=size, name=backbone.short_name)
+
+
+def test_what_is_used_up_to_a_cut_has_names(resnet18: Backbone) -> None:
+    found = traced(resnet18, 64)
+    before = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2")
+    model = resnet18.model
+    assert parameters_up_to(found, "layer2") == {
+        name for name, _ in model.named_parameters() if name.split(".")[0] in before
+    }
+    modules = modules_up_to(found, "layer2")
+    assert set(modules) == {
+        name for name, _ in model.named_modules() if name.split(".")[0] in before
+    }
+    assert len(modules) == len(set(modules))
+    assert modules[:2] == ("conv1", "bn1")
+    assert modules[-1] == "layer2"
+    # Inside of a block: its shortcut runs behind its convolutions.
+    inside = parameters_up_to(found, "layer2.0.conv2")
+    assert "layer2.0.conv2.weight" in inside
+    assert "layer2.0.downsample.0.weight" not in inside
+    assert parameters_up_to(found, "conv1") == {"conv1.weight"}
+    assert modules_up_to(found, "conv1") == ("conv1",)
+    assert parameters_up_to(found, "fc") == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 64), ("vit", 224)])
+def test_names_and_numbers_of_parameters_agree(
+    request: pytest.FixtureRequest, name: str, size: int
+) -> None:
+    backbone: Backbone = request.getfixturevalue(name)
+    found = traced(backbone, size)
+    n = {name: parameter.numel() for name, parameter in backbone.model.named_parameters()}
+    for module, seen in found.seen.items():
+        assert sum(n[name] for name in parameters_up_to(found, module)) == seen.n_parameters
+
+
+def test_parameters_outside_of_modules_are_named_where_they_are_used(vit: Backbone) -> None:
+    found = traced(vit, 224)
+    assert not {"cls_token", "pos_embed"} & parameters_up_to(found, "patch_embed")
+    assert {"cls_token", "pos_embed"} <= parameters_up_to(found, "blocks.0")
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and one that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 3, 1)
+        self.two = nn.Conv2d(3, 3, 1)
+        self.two.weight = self.one.weight
+        self.idle = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(x))
+
+
+def test_a_shared_parameter_is_known_by_all_its_names() -> None:
+    found = trace(Tied().eval(), (4, 4), native_size=4, name="tied")
+    assert found.first_use == {"one.weight": 0, "one.bias": 0, "two.weight": 0, "two.bias": 1}
+    assert parameters_up_to(found, "one") == {"one.weight", "one.bias", "two.weight"}
+    assert found.seen[""].n_parameters == 9 + 3 + 3
+
+
+def test_a_real_pass_names_parameters_too() -> None:
+    found = trace(Stubborn().eval(), (8, 8), native_size=8, name="stubborn")
+    assert parameters_up_to(found, "conv") == {"conv.weight", "conv.bias"}
