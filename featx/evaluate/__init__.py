@@ -1,4 +1,4 @@
-"""Metrics of predictions, and the records that reports are made of.
+"""Metrics of predictions, paired statistics, and the records that reports are made of.
 
 Names are imported when they are first used, so that importing this package costs nothing.
 """
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
         format_report,
         wilson_interval,
     )
-    from featx.evaluate.reading import RECORD_NAME, ranking, ranking_split, read_record
+    from featx.evaluate.paired import (
+        holm,
+        mcnemar_exact,
+        paired_difference,
+    )
+    from featx.evaluate.reading import (
+        RECORD_NAME,
+        Record,
+        ranking,
+        ranking_split,
+        read_record,
+        read_run,
+    )
     from featx.evaluate.records import (
         SCHEMA_VERSION,
         BackboneRecord,
@@ -31,6 +43,23 @@ if TYPE_CHECKING:
         RunRecord,
         SplitRecord,
     )
+    from featx.evaluate.repeats import (
+        Spread,
+        spread,
+    )
+    from featx.evaluate.training_records import (
+        ApproachRecord,
+        ComparisonRecord,
+        Curve,
+        EpochRecord,
+        NetworkRecord,
+        PairedRecord,
+        SpreadRecord,
+        State,
+        StudyRecord,
+        StudyRow,
+        TrainingRecord,
+    )
 
 _HOME = {
     "AverageMetrics": "featx.evaluate.metrics",
@@ -39,10 +68,15 @@ _HOME = {
     "evaluate_predictions": "featx.evaluate.metrics",
     "format_report": "featx.evaluate.metrics",
     "wilson_interval": "featx.evaluate.metrics",
+    "holm": "featx.evaluate.paired",
+    "mcnemar_exact": "featx.evaluate.paired",
+    "paired_difference": "featx.evaluate.paired",
     "RECORD_NAME": "featx.evaluate.reading",
+    "Record": "featx.evaluate.reading",
     "ranking": "featx.evaluate.reading",
     "ranking_split": "featx.evaluate.reading",
     "read_record": "featx.evaluate.reading",
+    "read_run": "featx.evaluate.reading",
     "SCHEMA_VERSION": "featx.evaluate.records",
     "BackboneRecord": "featx.evaluate.records",
     "CandidateRecord": "featx.evaluate.records",
@@ -53,28 +87,59 @@ _HOME = {
     "ResultRecord": "featx.evaluate.records",
     "RunRecord": "featx.evaluate.records",
     "SplitRecord": "featx.evaluate.records",
+    "Spread": "featx.evaluate.repeats",
+    "spread": "featx.evaluate.repeats",
+    "ApproachRecord": "featx.evaluate.training_records",
+    "ComparisonRecord": "featx.evaluate.training_records",
+    "Curve": "featx.evaluate.training_records",
+    "EpochRecord": "featx.evaluate.training_records",
+    "NetworkRecord": "featx.evaluate.training_records",
+    "PairedRecord": "featx.evaluate.training_records",
+    "SpreadRecord": "featx.evaluate.training_records",
+    "State": "featx.evaluate.training_records",
+    "StudyRecord": "featx.evaluate.training_records",
+    "StudyRow": "featx.evaluate.training_records",
+    "TrainingRecord": "featx.evaluate.training_records",
 }
 
 __all__ = [
     "RECORD_NAME",
     "SCHEMA_VERSION",
+    "ApproachRecord",
     "AverageMetrics",
     "BackboneRecord",
     "CandidateRecord",
     "ChoiceRecord",
     "ClassMetrics",
+    "ComparisonRecord",
+    "Curve",
     "CutRecord",
     "DatasetRecord",
     "EnvironmentRecord",
+    "EpochRecord",
+    "NetworkRecord",
+    "PairedRecord",
+    "Record",
     "ResultRecord",
     "RunRecord",
     "SplitMetrics",
     "SplitRecord",
+    "Spread",
+    "SpreadRecord",
+    "State",
+    "StudyRecord",
+    "StudyRow",
+    "TrainingRecord",
     "evaluate_predictions",
     "format_report",
+    "holm",
+    "mcnemar_exact",
+    "paired_difference",
     "ranking",
     "ranking_split",
     "read_record",
+    "read_run",
+    "spread",
     "wilson_interval",
 ]
 

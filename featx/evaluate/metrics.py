@@ -46,6 +46,8 @@ class SplitMetrics(_Strict):
 
     `accuracy_low` and `accuracy_high` bound the accuracy with 95 % confidence (`wilson_interval`).
     Rows of `confusion` are true classes, columns predicted ones, both in the order of `per_class`.
+    `top5` is the share of samples whose class is among the five with the largest scores; None
+    where no scores were at hand, or with five classes or fewer.
     """
 
     n: int = Field(ge=1)
@@ -56,6 +58,7 @@ class SplitMetrics(_Strict):
     macro_avg: AverageMetrics
     weighted_avg: AverageMetrics
     confusion: list[list[int]]
+    top5: float | None = None
 
 
 def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
@@ -90,7 +93,10 @@ def wilson_interval(n_correct: int, n: int) -> tuple[float, float]:
 
 
 def evaluate_predictions(
-    y_true: npt.ArrayLike, y_pred: npt.ArrayLike, classes: Mapping[int, str]
+    y_true: npt.ArrayLike,
+    y_pred: npt.ArrayLike,
+    classes: Mapping[int, str],
+    scores: npt.ArrayLike | None = None,
 ) -> SplitMetrics:
     """Return the metrics of predicted labels.
 
@@ -101,6 +107,8 @@ def evaluate_predictions(
     classes : mapping of int to str
         Every label and its name, in the order of the report. A score with nothing to divide by
         (a class without true or predicted samples) is 0.
+    scores : array-like of shape (n_samples, n_classes), float, optional
+        The larger, the likelier; columns in the order of `classes`. They give the top-5 accuracy.
 
     Returns
     -------
@@ -109,7 +117,8 @@ def evaluate_predictions(
     Raises
     ------
     DataError
-        If there are no samples, the lengths differ, or a label is no integer or not in `classes`.
+        If there are no samples, the lengths differ, a label is no integer or not in `classes`, or
+        the scores have another shape or are not finite.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -129,10 +138,11 @@ def evaluate_predictions(
     n, n_correct = len(truth), int((truth == predicted).sum())
     position = {label: i for i, label in enumerate(labels)}
     confusion = [[0] * len(labels) for _ in labels]
-    for true_label, predicted_label in zip(truth.tolist(), predicted.tolist(), strict=True):
-        confusion[position[true_label]][position[predicted_label]] += 1
+    own = [position[label] for label in truth.tolist()]
+    for row, predicted_label in zip(own, predicted.tolist(), strict=True):
+        confusion[row][position[predicted_label]] += 1
     low, high = wilson_interval(n_correct, n)
-    scores = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
+    by_class = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
 
     def average(kind: str) -> AverageMetrics:
         p, r, f, _ = precision_recall_fscore_support(
@@ -154,12 +164,37 @@ def evaluate_predictions(
                 f1=float(f),
                 support=int(s),
             )
-            for label, p, r, f, s in zip(labels, *scores, strict=True)
+            for label, p, r, f, s in zip(labels, *by_class, strict=True)
         ],
         macro_avg=average("macro"),
         weighted_avg=average("weighted"),
         confusion=confusion,
+        top5=None if scores is None else _top5(scores, own, labels),
     )
+
+
+def _top5(scores: npt.ArrayLike, own: list[int], labels: list[int]) -> float | None:
+    """Return the share of samples whose class is among the five largest scores.
+
+    `own` holds the column of every sample's class. Of equal scores the later column stands first,
+    as in scikit-learn's ``top_k_accuracy_score``. With five classes or fewer it would always be 1,
+    so there it is None.
+    """
+    values = np.asarray(scores)
+    if values.shape != (len(own), len(labels)):
+        raise DataError(
+            f"Scores of shape {values.shape}: expected {(len(own), len(labels))}, a row for every "
+            "sample and a column for every class."
+        )
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).all(axis=1)))
+        raise DataError(f"A score of sample {row} is NaN or Inf: expected finite scores.")
+    if len(labels) <= 5:
+        return None
+    columns = np.array(own)[:, None]
+    mine = np.take_along_axis(values, columns, axis=1)
+    ahead = (values > mine) | ((values == mine) & (np.arange(len(labels)) > columns))
+    return float((ahead.sum(axis=1) < 5).mean())
 
 
 def format_report(metrics: SplitMetrics, digits: int = 2) -> str:

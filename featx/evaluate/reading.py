@@ -1,22 +1,76 @@
-"""Reading a record back, and ranking what it found."""
+"""Reading a record back, of whatever kind, and ranking what a probe found."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featx.errors import FeatxError
-from featx.evaluate.records import SCHEMA_VERSION, ResultRecord, RunRecord
+from featx.evaluate.records import SCHEMA_VERSION, ResultRecord, RunRecord, StrictRecord
+from featx.evaluate.training_records import ComparisonRecord, StudyRecord, TrainingRecord
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 RECORD_NAME = "results.json"
 
+Record = RunRecord | TrainingRecord | StudyRecord | ComparisonRecord
 
-def read_record(path: str | Path) -> RunRecord:
-    """Read ``results.json``.
+_R = TypeVar("_R", bound=StrictRecord)
+
+# A probe's record has no `kind`: it was the only one in version 1.
+_PROBE_VERSIONS = (1, SCHEMA_VERSION)
+_KINDS: dict[str, type[TrainingRecord | StudyRecord | ComparisonRecord]] = {
+    "training": TrainingRecord,
+    "study": StudyRecord,
+    "comparison": ComparisonRecord,
+}
+
+
+def read_record(path: str | Path) -> Record:
+    """Read ``results.json`` of any kind.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the report's folder.
+
+    Returns
+    -------
+    RunRecord, TrainingRecord, StudyRecord or ComparisonRecord
+        As its `kind` says; without one it is a probe's, a `RunRecord`.
+
+    Raises
+    ------
+    FeatxError
+        If there is no such file, it is no record, or its kind or schema version is not known.
+    """
+    path, data = _load(path)
+    version, kind = data["schema_version"], data.get("kind")
+    if version not in _PROBE_VERSIONS:
+        raise FeatxError(
+            f"{path} has schema version {version!r}; this featx reads versions "
+            f"{_PROBE_VERSIONS[0]} and {_PROBE_VERSIONS[1]}. Use the featx that wrote it, or run "
+            "the experiment again."
+        )
+    if kind is None:
+        return _validate(path, data, RunRecord)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise FeatxError(
+            f"{path} is a record of kind {kind!r}; this featx reads {', '.join(_KINDS)}, and a "
+            "probe's, which has no kind. Use the featx that wrote it."
+        )
+    if version != SCHEMA_VERSION:
+        raise FeatxError(
+            f"{path} is a record of kind {kind!r} with schema version {version}, which had probes "
+            f"only: expected version {SCHEMA_VERSION}. Run the experiment again."
+        )
+    return _validate(path, data, _KINDS[kind])
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read the ``results.json`` of a probe.
 
     Parameters
     ----------
@@ -26,8 +80,19 @@ def read_record(path: str | Path) -> RunRecord:
     Raises
     ------
     FeatxError
-        If there is no such file, it is no record, or its schema has another version.
+        As `read_record`, or if the record is of another kind: says of which.
     """
+    record = read_record(path)
+    if isinstance(record, RunRecord):
+        return record
+    raise FeatxError(
+        f"{path} is the record of a {record.kind}; a probe's is needed here, as 'featx run' and "
+        "'featx fit-svm' write it."
+    )
+
+
+def _load(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file, and the JSON object in it, which has a ``schema_version``."""
     path = Path(path)
     if path.is_dir():
         path = path / RECORD_NAME
@@ -40,22 +105,16 @@ def read_record(path: str | Path) -> RunRecord:
         ) from error
     except (ValueError, RecursionError) as error:
         raise FeatxError(f"{path} is not valid JSON: {error}. Run the experiment again.") from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version is None:
+    if not isinstance(data, dict) or data.get("schema_version") is None:
         raise FeatxError(f"{path} is not a record of featx: it has no 'schema_version'.")
-    if version != SCHEMA_VERSION:
-        raise FeatxError(
-            f"{path} has schema version {version!r}; this featx reads version {SCHEMA_VERSION}. "
-            "Use the featx that wrote it, or run the experiment again."
-        )
-    return _validate(path, data)
+    return path, data
 
 
-def _validate(path: Path, data: Any) -> RunRecord:
+def _validate(path: Path, data: Any, kind: type[_R]) -> _R:
     from pydantic import ValidationError
 
     try:
-        return RunRecord.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         raise FeatxError(
             f"{path} is not a valid record: {_problems(error)}. Run the experiment again."

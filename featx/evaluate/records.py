@@ -11,16 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from featx.evaluate.metrics import SplitMetrics
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+# Version 1 knew no top-5 accuracy; nothing else differs, so its records are read as they are.
+SchemaVersion = Literal[1, 2]
 
 
-class _Record(BaseModel):
+class StrictRecord(BaseModel):
     """A part of a record: unknown keys, NaN and Inf are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class EnvironmentRecord(_Record):
+class EnvironmentRecord(StrictRecord):
     """What the run ran on; `versions` by package."""
 
     python: str
@@ -31,7 +33,7 @@ class EnvironmentRecord(_Record):
     versions: dict[str, str]
 
 
-class SplitRecord(_Record):
+class SplitRecord(StrictRecord):
     """One split: images, images per label, digest of its pixels, labels and order."""
 
     n: int
@@ -39,7 +41,7 @@ class SplitRecord(_Record):
     digest: str
 
 
-class DatasetRecord(_Record):
+class DatasetRecord(StrictRecord):
     """The images: class names by label, splits by name, provenance as the source states it."""
 
     name: str
@@ -48,7 +50,7 @@ class DatasetRecord(_Record):
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 
-class BackboneRecord(_Record):
+class BackboneRecord(StrictRecord):
     """The network: `weights` is their tag, `digest` that of the values in memory.
 
     `seed` is set where the weights are random.
@@ -64,7 +66,7 @@ class BackboneRecord(_Record):
     seed: int | None = None
 
 
-class CutRecord(_Record):
+class CutRecord(StrictRecord):
     """One place where the network was cut.
 
     `cut` is the name that was asked for, `shape` the activation's without the batch, `n_features`
@@ -85,7 +87,7 @@ class CutRecord(_Record):
     keys: dict[str, str]
 
 
-class ResultRecord(_Record):
+class ResultRecord(StrictRecord):
     """One head on one cut. See `featx.heads.Fit` for the solver's fields.
 
     `accuracy` repeats the accuracy of every split of `splits`, for those who read the JSON by eye.
@@ -114,14 +116,14 @@ class ResultRecord(_Record):
         return self
 
 
-class CandidateRecord(_Record):
+class CandidateRecord(StrictRecord):
     """A value that was tried, and its score on the split that decided."""
 
     value: float
     score: float
 
 
-class ChoiceRecord(_Record):
+class ChoiceRecord(StrictRecord):
     """A choice that the data made: which values were compared on which split, which one won.
 
     `edge` is set if the winner is the smallest or largest value that was tried.
@@ -135,7 +137,7 @@ class ChoiceRecord(_Record):
     edge: Literal["low", "high"] | None = None
 
 
-class RunRecord(_Record):
+class RunRecord(StrictRecord):
     """A run: everything a report is made of.
 
     `created` is ISO 8601 in UTC, `command` the command line that repeats the run, `cuts` stand in
@@ -143,7 +145,7 @@ class RunRecord(_Record):
     what a reader must know first.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     featx_version: str
     name: str
     command: str

@@ -42,7 +42,7 @@ def class_labels(classes: Mapping[int, str]) -> list[str]:
     return [name if drawable(name) == name else str(label) for label, name in names.items()]
 
 
-def label_axis(axis: XAxis | YAxis, names: Sequence[str], inches: float) -> None:
+def label_axis(axis: XAxis | YAxis, names: Sequence[str], inches: float, limit: int = 24) -> None:
     """Put one tick per name at 0, 1, 2, ... and label as many of them as fit.
 
     Names of an x axis lie flat where they fit and stand upright otherwise; the font shrinks before
@@ -56,10 +56,12 @@ def label_axis(axis: XAxis | YAxis, names: Sequence[str], inches: float) -> None
         In order of the positions.
     inches : float
         Length of the axis.
+    limit : int
+        Characters of a name.
     """
-    names = [drawable(plain(name)) for name in names]
+    names = [drawable(plain(name, limit)) for name in names]
     slot = inches / len(names) * _POINTS_PER_INCH
-    widest = max(_width(name) for name in names) + _GAP
+    widest = max(text_width(name) for name in names) + _GAP
     is_x = axis.axis_name == "x"
     flat = is_x and widest * _SMALLEST_FLAT <= slot
     needed = widest if flat else _LINE
@@ -76,7 +78,39 @@ def label_axis(axis: XAxis | YAxis, names: Sequence[str], inches: float) -> None
         axis.set_tick_params(length=2)
 
 
-def _width(name: str) -> float:
+def fit_lines(text: str, inches: float, size: float, n_lines: int = 2) -> str:
+    """Return text in lines of at most a width, at a font size in points.
+
+    What needs more lines than there may be loses its middle.
+    """
+    room = inches * _POINTS_PER_INCH / size
+    for limit in range(min(len(text), 160), 3, -2):
+        lines = _wrapped(drawable(plain(text, limit)), room)
+        if len(lines) <= n_lines:
+            return "\n".join(lines)
+    return drawable(plain(text, 3))
+
+
+def _wrapped(text: str, room: float) -> list[str]:
+    """Break text at spaces into lines of at most a width in font sizes; a long word anywhere."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".lstrip()
+        if text_width(joined) <= room:
+            lines[-1] = joined
+            continue
+        lines.append(word)
+        while text_width(lines[-1]) > room and len(lines[-1]) > 1:
+            whole = lines.pop()
+            n = next(
+                n for n in range(len(whole) - 1, 0, -1) if n == 1 or text_width(whole[:n]) <= room
+            )
+            lines += [whole[:n], whole[n:]]
+    return [line for line in lines if line]
+
+
+@functools.lru_cache(maxsize=4096)
+def text_width(name: str) -> float:
     """Return the width of a name, in units of its font size."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path

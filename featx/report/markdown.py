@@ -1,4 +1,4 @@
-"""``report.md``: a record in words and tables, through a Jinja2 template."""
+"""``report.md``: a record in words and tables, through a Jinja2 template for its kind."""
 
 from __future__ import annotations
 
@@ -6,24 +6,50 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featx.evaluate.records import RunRecord
+from featx.evaluate.training_records import StudyRecord, TrainingRecord
+from featx.report.answers import answer_in
+from featx.report.comparison_text import comparison_rows, p_text, ranked_approaches
 from featx.report.labels import plain
+from featx.report.study_text import (
+    deciding_split,
+    published_of,
+    spread_rows,
+    study_groups,
+    study_remarks,
+    study_rows,
+    study_splits,
+    value_text,
+)
 from featx.report.text import (
     HEAD_NAMES,
+    LONGEST_TEXT,
     SPLIT_NAMES,
+    Style,
     accuracy_text,
     ranked_rows,
+)
+from featx.report.training_text import (
+    MODE_NAMES,
+    cost_rows,
+    history_rows,
+    kept_by_text,
+    shown_epochs,
 )
 from featx.text import human_bytes, human_count, human_seconds
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from featx.evaluate.metrics import ClassMetrics, SplitMetrics
-    from featx.evaluate.records import ChoiceRecord, ResultRecord, RunRecord
-    from featx.report.figures import ReportFigure
+    from featx.evaluate.reading import Record
+    from featx.evaluate.records import ChoiceRecord
+    from featx.evaluate.training_records import ComparisonRecord
+    from featx.report.canvas import ReportFigure
 
 # What means something in Markdown (GitHub's, with its links and formulas) or HTML; a class name may
 # hold any of it. An underscore inside a word means nothing there.
 _SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.I)
-_LONGEST_TEXT = 2000
 _STANDARDIZED = {
     "train": "with the training split's mean and deviation",
     "per-split": "each split with its own mean and deviation",
@@ -31,21 +57,35 @@ _STANDARDIZED = {
 }
 
 
-def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: str) -> str:
+def render_markdown(record: Record, figures: Sequence[ReportFigure], folder: str) -> str:
     """Return the report of a record as Markdown.
 
     Parameters
     ----------
-    record : RunRecord
+    record : RunRecord, TrainingRecord, StudyRecord or ComparisonRecord
         Everything the report says.
     figures : sequence of ReportFigure
         Drawn from the same record.
     folder : str
         Where the figures are, relative to the report.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    if isinstance(record, RunRecord):
+        template, context = "probe.md.j2", _probe_context(record)
+    elif isinstance(record, TrainingRecord):
+        template, context = "training.md.j2", _training_context(record)
+    elif isinstance(record, StudyRecord):
+        template, context = "study.md.j2", _study_context(record)
+    else:
+        template, context = "comparison.md.j2", _comparison_context(record)
+    return (
+        _environment()
+        .get_template(template)
+        .render(record=record, answer=answer(record), figures=figures, folder=folder, **context)
+    )
 
-    from featx.evaluate.reading import ranking_split
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("featx.report"),
@@ -69,16 +109,73 @@ def render_markdown(record: RunRecord, figures: Sequence[ReportFigure], folder: 
         "accuracy": accuracy_text,
         "standardized": lambda how: _STANDARDIZED.get(how, how),
     }
-    return environment.get_template("report.md.j2").render(
-        record=record,
-        ranked_on=ranking_split(record),
-        answer=answer(record),
-        ranked=table(*ranked_rows(record)),
-        report=classification_table,
-        choices=choice_table(record.choices),
-        figures=figures,
-        folder=folder,
-    )
+    return environment
+
+
+def _probe_context(record: RunRecord) -> dict[str, Any]:
+    from featx.evaluate.reading import ranking_split
+
+    return {
+        "network": record.backbone,
+        "ranked_on": ranking_split(record),
+        "ranked": table(*ranked_rows(record)),
+        "report": classification_table,
+        "choices": choice_table(record.choices),
+    }
+
+
+def _training_context(record: TrainingRecord) -> dict[str, Any]:
+    return {
+        "network": record.network,
+        "network_table": network_table(record),
+        "history": table(*history_rows(record)),
+        "shown_epochs": len(shown_epochs(record)),
+        "kept_by": kept_by_text(record.kept_by),
+        "cost": table(("cost", ""), cost_rows(record)),
+        "report": classification_table,
+        "settings": table(
+            ("setting", "value"),
+            [(name, value_text(value)) for name, value in record.settings.items()],
+        ),
+    }
+
+
+def _study_context(record: StudyRecord) -> dict[str, Any]:
+    groups = study_groups(record)
+    spreads = {}
+    if record.repeats > 1:
+        splits = study_splits(record)
+        spreads = {split: table(*spread_rows(record, split)) for split in splits}
+    return {
+        "network": None,
+        "runs": table(*study_rows(record)),
+        "remarks": study_remarks(record, MARKDOWN),
+        "decided_on": deciding_split(record),
+        "has_published": any(published_of(record, g, m) for g in groups for m in ("top1", "top5")),
+        "spreads": spreads,
+        "folders": {row.run: row.folder for row in record.rows},
+    }
+
+
+def _comparison_context(record: ComparisonRecord) -> dict[str, Any]:
+    rows = [
+        (a.name, a.against_best.only_best, a.against_best.only_this, p_text(a.against_best.p))
+        for a in ranked_approaches(record)
+        if a.against_best
+    ]
+    header = ("approach", "only the best is right", "only this is right", "p before correction")
+    return {
+        "network": None,
+        "approaches": table(*comparison_rows(record)),
+        "has_pairs": bool(rows),
+        "n_pairs": len(rows),
+        "pairs": table(header, rows),
+    }
+
+
+def answer(record: Record) -> str:
+    """Return the answer of a record of any kind in Markdown."""
+    return answer_in(record, MARKDOWN)
 
 
 def escape(text: object) -> str:
@@ -89,7 +186,10 @@ def escape(text: object) -> str:
     >>> print(escape("a|b <i>*x*"), escape("conv4_block6_out"))
     a\|b \<i\>\*x\* conv4_block6_out
     """
-    return _SPECIAL.sub(r"\\\g<0>", plain(str(text), _LONGEST_TEXT)).strip()
+    return _SPECIAL.sub(r"\\\g<0>", plain(str(text), LONGEST_TEXT)).strip()
+
+
+MARKDOWN = Style(name=lambda text: f"**{escape(text)}**", said=escape)
 
 
 def prose(text: object) -> str:
@@ -130,6 +230,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return text
 
 
+def network_table(record: TrainingRecord) -> str:
+    """Return the network that was trained, with what was trained of it."""
+    network = record.network
+    rows = [
+        ("mode", MODE_NAMES[record.mode]),
+        ("library", network.library),
+        ("image size", " x ".join(str(side) for side in network.image_size)),
+        ("parameters", f"{network.n_parameters:,}"),
+        ("of these trained", f"{network.n_trained:,}"),
+        ("multiply-adds per image", f"{network.multiply_adds:,}"),
+    ]
+    if network.frozen_up_to is not None:
+        cached = "its features came from the cache" if record.features == "cached" else "computed"
+        rows.append(("frozen up to", f"{network.frozen_up_to} ({cached})"))
+    if record.model_file is not None:
+        size = "" if record.model_bytes is None else f", {human_bytes(record.model_bytes)}"
+        rows.append(("model file", f"{record.model_file}{size}"))
+    return table(("network", network.name), rows)
+
+
 def classification_table(metrics: SplitMetrics) -> str:
     """Return precision, recall, F1 and support per class and averaged, as a Markdown table."""
     rows = [
@@ -161,51 +281,3 @@ def choice_table(choices: Sequence[ChoiceRecord]) -> str:
         edge = f" (the {choice.edge} edge of the list)" if choice.edge else ""
         rows.append((choice.cut, f"{choice.what} = {choice.chosen:g}{edge}", tried))
     return table(("cut", "chosen", "candidates and their validation accuracy"), rows)
-
-
-def answer(record: RunRecord) -> str:
-    """Return the answer in a sentence or two: the best cut, how sure that is, what it costs."""
-    from featx.evaluate.reading import ranking, ranking_split
-
-    split = ranking_split(record)
-    ranked = ranking(record)
-    best = ranked[0]
-    cut = record.cut_record(best.cut)
-    several_heads = len({result.head for result in ranked}) > 1
-    n_cuts = len({result.cut for result in ranked})
-    heads = " and 2 heads" if several_heads else ""
-    of = f"Of {n_cuts} cut{'s' if n_cuts > 1 else ''}{heads}, " if len(ranked) > 1 else ""
-    most = f" best on the {SPLIT_NAMES[split]} split" if of else ""
-    text = (
-        f"{of}**{escape(best.cut)}** with a {HEAD_NAMES[best.head]} separates these "
-        f"{len(record.dataset.classes)} classes{most}: {_accuracies(best)}. It takes "
-        f"{cut.n_features:,} values and {human_count(cut.multiply_adds)} multiply-adds an image."
-    )
-    if split != "val":
-        text += (
-            " There is no validation split: the test split ranks the cuts, so it flatters the best."
-        )
-    if len(ranked) > 1:
-        text += " " + _runner_up(best, ranked[1], split, several_heads)
-    return text
-
-
-def _accuracies(result: ResultRecord) -> str:
-    parts = [
-        f"{SPLIT_NAMES.get(split, split)} accuracy {m.accuracy:.3f} (95 % interval "
-        f"{m.accuracy_low:.3f} to {m.accuracy_high:.3f}, {m.n:,} images)"
-        for split, m in result.splits.items()
-    ]
-    return ", ".join(parts)
-
-
-def _runner_up(best: ResultRecord, second: ResultRecord, split: str, several_heads: bool) -> str:
-    """Say whether the intervals of the best two overlap; a paired test would be sharper."""
-    a, b = best.splits[split], second.splits[split]
-    head = f" with a {HEAD_NAMES[second.head]}" if several_heads else ""
-    apart = a.accuracy_low > b.accuracy_high
-    relation = "do not overlap" if apart else "overlap: the order of the two is not certain"
-    return (
-        f"Next is **{escape(second.cut)}**{head}, {SPLIT_NAMES[split]} accuracy "
-        f"{accuracy_text(b)}; the intervals {relation}."
-    )

@@ -13,23 +13,27 @@ from featx.errors import CacheError, FeatxError
 from featx.evaluate.reading import RECORD_NAME, read_record
 from featx.report.figures import draw_figures
 from featx.report.markdown import render_markdown
-from featx.report.rows import csv_text
+from featx.report.rows import csv_files
 
 if TYPE_CHECKING:
-    from featx.evaluate.records import RunRecord
+    from featx.evaluate.reading import Record
 
 FIGURES = "figures"
-_CONFUSION = re.compile(r"confusion-\d{2,}-[A-Za-z0-9-]*\.png")
+# Every figure that a report of any kind may have.
+_OURS = re.compile(
+    r"(accuracy|classes|confusion|confusion-\d{2,}-[A-Za-z0-9-]*|curves|history|time)\.png"
+)
 
 
-def write_report(record: RunRecord, folder: str | Path) -> Path:
+def write_report(record: Record, folder: str | Path) -> Path:
     """Write ``results.json``, ``results.csv``, ``report.md`` and ``figures/*.png``.
 
-    The files depend on the record alone; those of an earlier report are replaced.
+    A training has a ``history.csv`` as well. The files depend on the record alone; those of an
+    earlier report are replaced.
 
     Parameters
     ----------
-    record : RunRecord
+    record : RunRecord, TrainingRecord, StudyRecord or ComparisonRecord
         Everything the report says.
     folder : str or Path
         Made if it is not there.
@@ -47,7 +51,25 @@ def write_report(record: RunRecord, folder: str | Path) -> Path:
     folder = Path(folder)
     # First of all what cannot be made again.
     _write(folder / RECORD_NAME, (record.model_dump_json(indent=2) + "\n").encode())
-    _write(folder / "results.csv", csv_text(record).encode())
+    return _write_views(record, folder)
+
+
+def rebuild_report(folder: str | Path) -> Path:
+    """Write a report again from its ``results.json``, which stays; return ``report.md``.
+
+    Raises
+    ------
+    FeatxError
+        If the record cannot be read, or the disk refuses.
+    """
+    folder = Path(folder)
+    return _write_views(read_record(folder / RECORD_NAME), folder)
+
+
+def _write_views(record: Record, folder: Path) -> Path:
+    """Write all that can be made again from the record."""
+    for name, text in csv_files(record).items():
+        _write(folder / name, text.encode())
     figures = draw_figures(record)
     for figure in figures:
         _write(folder / FIGURES / figure.name, figure.png)
@@ -55,17 +77,6 @@ def write_report(record: RunRecord, folder: str | Path) -> Path:
     report = folder / "report.md"
     _write(report, render_markdown(record, figures, FIGURES).encode())
     return report
-
-
-def rebuild_report(folder: str | Path) -> Path:
-    """Write a report again from its ``results.json``; return ``report.md``.
-
-    Raises
-    ------
-    FeatxError
-        If the record cannot be read, or the disk refuses.
-    """
-    return write_report(read_record(Path(folder) / RECORD_NAME), folder)
 
 
 @contextlib.contextmanager
@@ -88,8 +99,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _remove_stale(figures: Path, names: set[str]) -> None:
-    """Remove the confusion matrices of an earlier report that had other cuts."""
+    """Remove the figures of an earlier report that had other cuts, or was of another kind."""
     with _told(figures):
         for file in fsio.files(figures):
-            if _CONFUSION.fullmatch(file.name) and file.name not in names:
+            if _OURS.fullmatch(file.name) and file.name not in names:
                 fsio.remove_file(figures / file.name)
