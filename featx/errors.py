@@ -17,6 +17,8 @@
     │   ├── CacheSchemaMismatch         written by another version of the cache format
     │   └── CacheWriteError (OSError)   the disk refused a write
     ├── HeadError                   1   a saved head that cannot be used
+    ├── CheckpointError             1   a checkpoint that cannot be continued
+    ├── TrainingDiverged            1   the loss was not finite: says the step and the rate
     └── Interrupted               130   stopped by the user; says how to resume
 
 Every message has the same form: what happened, with which value, what is valid, what to do.
@@ -123,6 +125,14 @@ class CacheWriteError(CacheError, OSError):
 
 class HeadError(FeatxError):
     """A saved head that cannot be used."""
+
+
+class CheckpointError(FeatxError):
+    """A checkpoint that is damaged, absent or of another run."""
+
+
+class TrainingDiverged(FeatxError):
+    """The loss was not finite: names epoch, step and learning rate, and what is kept."""
 
 
 class Interrupted(FeatxError):

@@ -190,15 +190,47 @@ class Preprocess:
         """
         import torch
 
+        x = (batch.to(device) if already_sized else self.sized(batch, device)).permute(0, 3, 1, 2)
+        return self.normalized(x.to(torch.float32, memory_format=torch.contiguous_format))
+
+    def sized(self, batch: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+        """Return a batch resized and cropped, not normalized.
+
+        Parameters
+        ----------
+        batch : Tensor of shape (n, height, width, 3), uint8
+            RGB images of one size.
+
+        Returns
+        -------
+        Tensor of shape (n, out_height, out_width, 3), uint8
+            On `device`.
+        """
+        import torch
+
         device = torch.device(device)
-        if not already_sized and self.image_size is not None:
-            batch = self._batch_geometry(batch, device)
-        x = batch.to(device).permute(0, 3, 1, 2)
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        mean = torch.tensor(self.mean, device=device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=device).view(3, 1, 1)
+        if self.image_size is None:
+            return batch.to(device)
+        return self._batch_geometry(batch, device).to(device)
+
+    def normalized(self, x: torch.Tensor) -> torch.Tensor:
+        """Return images as numbers for a network: ``(x * scale - mean) / std`` per channel.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, 3, height, width), uint8 or float32
+            Values of 0 to 255. A float32 tensor is changed in place.
+
+        Returns
+        -------
+        Tensor of the same shape and memory order, float32
+        """
+        import torch
+
+        mean = torch.tensor(self.mean, device=x.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(3, 1, 1)
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
-        return x.div_(1 / self.scale).sub_(mean).div_(std)
+        return x.to(torch.float32).div_(1 / self.scale).sub_(mean).div_(std)
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""
