@@ -13,6 +13,7 @@ from featx.recipes import (
     Recipe,
     flag,
     load_recipe,
+    load_study,
     make_recipe,
     parse_overrides,
     shipped_recipes,
@@ -45,7 +46,7 @@ def test_a_flag_means_what_the_field_means(text: object, field: str, value: obje
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"imagesize": 3}, ["'imagesize'", "closest: 'image_size'", "Valid keys: name"]),
+        ({"imagesize": 3}, ["'imagesize'", "closest: 'image_size'", "Valid keys: task, name"]),
         ({"C": "abc"}, ["C is 'abc'", "auto"]),
         ({"C": -1}, ["C is -1", "greater than 0"]),
         ({"C": float("nan")}, ["C is nan"]),
@@ -124,7 +125,7 @@ def test_every_shipped_recipe_is_valid() -> None:
     names = shipped_recipes()
     assert {"demo", "d1-resnet50-svm", "d1-vgg16-svm"} <= set(names)
     for name in names:
-        assert load_recipe(name).run_name == name
+        assert load_study(name).recipe.run_name == name
 
 
 def test_d1_is_the_published_experiment() -> None:

@@ -9,7 +9,19 @@ from collections.abc import Callable
 import typer
 
 from featx import __version__
-from featx.cli import cache, demo, doctor, extract, fit, layers, report, run
+from featx.cli import (
+    cache,
+    compare,
+    demo,
+    doctor,
+    extract,
+    fit,
+    layers,
+    networks,
+    report,
+    run,
+    train,
+)
 from featx.cli.errors import FeatxCommand
 
 app = typer.Typer(
@@ -46,9 +58,12 @@ def _globals(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "layers": layers.layers,
+    "networks": networks.networks,
     "extract": extract.extract,
     "fit-svm": fit.fit_svm,
     "fit-logistic": fit.fit_logistic,
+    "train": train.train,
+    "compare": compare.compare,
     "run": run.run,
     "demo": demo.demo,
     "report": report.report,

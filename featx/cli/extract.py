@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from featx.cli.options import EXTRACT_FIELDS, DryRun, recipe_from_flags, takes_recipe
@@ -20,7 +21,7 @@ def extract(
     recipe = recipe_from_flags(settings)
     from featx.cli.console import ConsoleProgress, out
     from featx.cli.plans import plan_table, summary
-    from featx.pipeline import extract_all, make_plan, prepare
+    from featx.pipeline import extract_all, make_plan, prepare, tracked_run
 
     prepared = prepare(recipe)
     plan = make_plan(prepared)
@@ -32,5 +33,8 @@ def extract(
     for note in prepared.backbone.notes:
         progress.say(note)
     progress.say(summary(prepared, plan))
-    extract_all(prepared, progress)
+    with tracked_run(recipe, progress=progress) as tracked:
+        start = time.perf_counter()
+        extract_all(prepared, progress)
+        tracked.metrics({"extract_s": time.perf_counter() - start})
     out().print(plan_table(prepared, plan.when_done()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from featx.cli.options import FIT_FIELDS, DryRun, recipe_from_flags, takes_recipe
+from featx.cli.options import FIT_FIELDS, DryRun, takes_recipe
 
 
 @takes_recipe(FIT_FIELDS)
@@ -31,7 +31,8 @@ def fit_logistic(settings: dict[str, Any], dry_run: DryRun = False) -> None:
 
 
 def _fit(settings: dict[str, Any], head: str, dry_run: bool) -> None:
-    recipe = recipe_from_flags(settings, head=head)
-    from featx.cli.running import run_and_print
+    from featx.cli.studies import run_study_and_print
+    from featx.recipes import make_study
 
-    run_and_print(recipe, dry_run=dry_run)
+    study = make_study({**settings, "head": head}, "the options")
+    run_study_and_print(study, dry_run=dry_run)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from featx.recipes import Recipe, flag, make_recipe
+from featx.recipes import TASK_FIELDS, Recipe, flag, make_recipe
 
 PANELS = {
     "Network": ("backbone", "weights", "preprocess", "cuts", "pool"),
@@ -19,15 +19,35 @@ PANELS = {
         "image_size", "crop", "interpolation", "seed",
     ),
     "Head": ("standardize", "C", "max_iter", "tol", "refit"),
+    "Training": (
+        "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
+        "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end", "warmup_epochs",
+        "step_epochs", "step_gamma", "label_smoothing", "augment", "patience", "monitor", "keep",
+        "clip_norm", "ema", "channels_last", "compile", "resume",
+    ),
     "Machine": (
         "device", "precision", "batch_size", "storage", "workers", "jobs", "memory_budget",
         "rebuild",
     ),
-    "Places": ("name", "cache_dir", "out"),
+    "Places": ("name", "cache_dir", "out", "repeats", "track", "published"),
 }  # fmt: skip
-EXTRACT_FIELDS = (*PANELS["Network"], *PANELS["Images"], *PANELS["Machine"], *PANELS["Places"])
-FIT_FIELDS = tuple(field for fields in PANELS.values() for field in fields)
-RUN_FIELDS = (*FIT_FIELDS, "head")
+# The command says these by its name, or a file says them.
+_NOT_FLAGS = ("task", "description", "head", "published")
+ALL_FIELDS = tuple(field for fields in PANELS.values() for field in fields)
+FIT_FIELDS = tuple(
+    field for field in ALL_FIELDS if field in TASK_FIELDS["probe"] and field not in _NOT_FLAGS
+)
+EXTRACT_FIELDS = tuple(
+    field for field in FIT_FIELDS if field not in PANELS["Head"] and field not in ("repeats",)
+)
+TRAIN_FIELDS = tuple(
+    field for field in ALL_FIELDS if field in TASK_FIELDS["train"] and field not in _NOT_FLAGS
+)
+COMPARE_FIELDS = (
+    *(f for f in ALL_FIELDS if f in TASK_FIELDS["compare"] and f not in (*_NOT_FLAGS, "repeats")),
+    "head",
+)
+RUN_FIELDS = (*(field for field in ALL_FIELDS if field not in _NOT_FLAGS), "head")
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what is cached and what would be done, and stop.")
@@ -73,14 +93,17 @@ def _option(field: str) -> inspect.Parameter:
     if field == "cuts":
         kind = Annotated[list[str] | None, typer.Option(flag(field), metavar="NAME", **shared)]
     elif info.annotation is bool:
-        kind = Annotated[bool | None, typer.Option(flag(field), **shared)]
+        # A setting that is on by default needs a flag that says no.
+        both = f"{flag(field)}/--no-{flag(field).removeprefix('--')}"
+        name = both if info.default else flag(field)
+        kind = Annotated[bool | None, typer.Option(name, **shared)]
     else:
         kind = Annotated[str | None, typer.Option(flag(field), metavar=_metavar(info), **shared)]
     return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
 def _with_default(help_text: str, default: Any) -> str:
-    silent = default is None or default is False or default in ("", ())
+    silent = default is None or isinstance(default, bool) or default in ("", (), {})
     if silent or "Default" in help_text:
         return help_text
     return f"{help_text} Default: {default}."

@@ -16,7 +16,7 @@ def report(
 
     Example:  featx report demo
     """
-    from featx.cli.running import print_record
+    from featx.cli.printing import print_any_record
     from featx.errors import UnknownName
     from featx.evaluate import read_record
     from featx.report import rebuild_report
@@ -26,5 +26,5 @@ def report(
         there = sorted(path.parent.name for path in Path(out).glob("*/results.json"))
         raise UnknownName("Report", name, there, where=str(out), hint="It needs a results.json.")
     path = rebuild_report(folder)
-    print_record(read_record(folder / "results.json"))
+    print_any_record(read_record(folder / "results.json"))
     typer.echo(f"Report: {path}")

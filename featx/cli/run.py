@@ -19,12 +19,15 @@ def run(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run a recipe: extract what is missing, fit, evaluate, report.
+    """Run a recipe: probes, a training, a comparison, or a study of many runs.
+
+    A field with a list of values makes it a study: every combination is run, and what is finished
+    is not run again.
 
     Example:  featx run pipelines/d1-resnet50-svm.yaml --set image_size=64 --dry-run
     """
-    from featx.cli.running import run_and_print
-    from featx.recipes import load_recipe, parse_overrides
+    from featx.cli.studies import run_study_and_print
+    from featx.recipes import load_study, parse_overrides
 
-    made = load_recipe(recipe, {**parse_overrides(overrides or []), **settings})
-    run_and_print(made, dry_run=dry_run)
+    study = load_study(recipe, {**parse_overrides(overrides or []), **settings})
+    run_study_and_print(study, dry_run=dry_run)

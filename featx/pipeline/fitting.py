@@ -45,6 +45,8 @@ class CutFit:
         ``"train"`` or ``"train+val"``.
     predictions : dict of str to ndarray of shape (n,), int64
         Predicted labels per split: validation (by the head fitted on train alone) and test.
+    scores : dict of str to ndarray of shape (n, n_classes), float64
+        The heads' outputs per split, a column per class of the head.
     """
 
     head: LinearHead
@@ -52,6 +54,7 @@ class CutFit:
     choice: Choice | None
     refit_on: str
     predictions: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -234,14 +237,15 @@ def _finish(
     refitted: Fit | None,
 ) -> CutFit:
     """Predict validation with the head fitted on train, and test, once, with the final head."""
-    predictions = {}
+    scores = {}
     if "val" in sets:
         scaler = _scalers(sets, recipe, refit=False)["val"]
-        predictions["val"] = _plain_head(fit).predict(_scaled(sets["val"], scaler))
+        scores["val"] = _plain_head(fit).decision_function(_scaled(sets["val"], scaler))
     final = fit if refitted is None else refitted
     scalers = _scalers(sets, recipe, refit=refitted is not None)
     if "test" in sets:
-        predictions["test"] = _plain_head(final).predict(_scaled(sets["test"], scalers["test"]))
+        test = _scaled(sets["test"], scalers["test"])
+        scores["test"] = _plain_head(final).decision_function(test)
     head = LinearHead(
         kind=final.kind,
         coef=final.coef,
@@ -256,5 +260,6 @@ def _finish(
         fit=final,
         choice=choice,
         refit_on="train" if refitted is None else "train+val",
-        predictions=predictions,
+        predictions={split: final.classes[s.argmax(axis=1)] for split, s in scores.items()},
+        scores=scores,
     )

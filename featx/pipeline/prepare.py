@@ -161,11 +161,11 @@ def prepare_fit(recipe: Recipe) -> Prepared:
         raise DataError(
             f"There is only one class ({quoted(classes)}): a head needs two or more to tell apart."
         )
-    _check_writable(recipe.report_path)
+    check_writable(recipe.report_path)
     return prepared
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse a report folder that cannot be written, before anything is computed for it."""
     nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):

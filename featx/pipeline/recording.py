@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from featx.evaluate import (
-    SCHEMA_VERSION,
     BackboneRecord,
     CandidateRecord,
     ChoiceRecord,
     CutRecord,
-    DatasetRecord,
-    EnvironmentRecord,
     ResultRecord,
     RunRecord,
-    SplitRecord,
     evaluate_predictions,
 )
-from featx.machine import cpu_name, device_name, n_cpus, versions
-from featx.recipes import PLACES, flag
+from featx.pipeline.about import about_run, dataset_record
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
     from featx.pipeline.fitting import CutFit
     from featx.pipeline.prepare import Prepared
-    from featx.recipes import Recipe
-
-# Files of this machine: their name is told, their folder is not.
-_FILES = ("weights", "dataset")
 
 
 def make_record(
@@ -57,25 +46,10 @@ def make_record(
     timing : dict of str to float
         Seconds, and images per second.
     """
-    from featx import __version__
-
     recipe = prepared.recipe
     return RunRecord(
-        schema_version=SCHEMA_VERSION,
-        featx_version=__version__,
-        name=recipe.run_name,
-        command=repeat_command(recipe),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        recipe=portable_settings(recipe),
-        environment=EnvironmentRecord(
-            python=platform.python_version(),
-            platform=platform.system() + " " + platform.machine(),
-            cpu=cpu_name(),
-            n_cpus=n_cpus(),
-            device=device_name(str(prepared.settings.device)),
-            versions=versions(),
-        ),
-        dataset=_dataset_record(prepared),
+        **about_run(recipe, str(prepared.settings.device)),
+        dataset=dataset_record(prepared.dataset),
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],
         results=[_result(prepared, cut, fits[cut], head_files[cut]) for cut in prepared.points],
@@ -83,68 +57,6 @@ def make_record(
         timing=timing,
         notes=_notes(prepared, fits),
     )
-
-
-def portable_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what was set in a recipe, without the places of this machine."""
-    settings = {k: v for k, v in recipe.settings().items() if k not in PLACES or k == "name"}
-    return {k: _without_folder(v) if k in _FILES else v for k, v in settings.items()}
-
-
-def _without_folder(text: str) -> str:
-    """Return ``folder:/home/me/photos`` as ``folder:photos``."""
-    kind, colon, path = text.rpartition(":")
-    return kind + colon + Path(path).name if Path(path).is_absolute() or "/" in path else text
-
-
-def repeat_command(recipe: Recipe) -> str:
-    """Return the command line that repeats a run, but for the places of this machine."""
-    settings = portable_settings(recipe)
-    settings.pop("description", None)
-    words = ["featx", f"fit-{recipe.head}"]
-    settings.pop("head", None)
-    for field, value in settings.items():
-        if value is True:
-            words.append(flag(field))
-        elif field == "cuts":
-            words += [word for cut in value for word in (flag(field), cut)]
-        elif isinstance(value, dict):
-            words += [flag(field), ",".join(f"{k}={v}" for k, v in value.items() if v is not None)]
-        elif isinstance(value, list):
-            words += [flag(field), ",".join(_exact(v) for v in value)]
-        else:
-            words += [flag(field), _exact(value)]
-    return shlex.join(words)
-
-
-def _exact(value: Any) -> str:
-    """Return a value that reads back as itself; 12.0 as 12."""
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    return str(value)
-
-
-def _dataset_record(prepared: Prepared) -> DatasetRecord:
-    dataset = prepared.dataset
-    return DatasetRecord(
-        name=dataset.name,
-        classes=dataset.classes,
-        splits={
-            name: SplitRecord(n=len(split), counts=split.counts(), digest=split.digest)
-            for name, split in dataset.splits.items()
-        },
-        provenance=_portable(dataset.provenance),
-    )
-
-
-def _portable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where images came from, without this machine's folders."""
-    told = dict(provenance)
-    told["source"] = _without_folder(str(told["source"]))
-    origin = dict(told.get("origin") or {})
-    if "path" in origin:
-        told["origin"] = {**origin, "path": Path(origin["path"]).name}
-    return told
 
 
 def _backbone_record(prepared: Prepared) -> BackboneRecord:
@@ -181,7 +93,12 @@ def _cut_record(prepared: Prepared, cut: str, sets: Mapping[str, FeatureSet]) ->
 def _result(prepared: Prepared, cut: str, fitted: CutFit, head_file: str) -> ResultRecord:
     dataset, fit = prepared.dataset, fitted.fit
     splits = {
-        split: evaluate_predictions(dataset.splits[split].y, predicted, dataset.classes)
+        split: evaluate_predictions(
+            dataset.splits[split].y,
+            predicted,
+            dataset.classes,
+            scores=_all_classes(fitted, split, list(dataset.classes)),
+        )
         for split, predicted in fitted.predictions.items()
     }
     return ResultRecord(
@@ -201,6 +118,14 @@ def _result(prepared: Prepared, cut: str, fitted: CutFit, head_file: str) -> Res
         splits=splits,
         accuracy={split: metrics.accuracy for split, metrics in splits.items()},
     )
+
+
+def _all_classes(fitted: CutFit, split: str, labels: list[int]) -> np.ndarray:
+    """Return scores with a column per class of the dataset; one without training images is last."""
+    found = fitted.scores[split]
+    scores = np.full((len(found), len(labels)), found.min() - 1)
+    scores[:, np.searchsorted(labels, fitted.fit.classes)] = found
+    return scores
 
 
 def _choice(cut: str, fitted: CutFit) -> ChoiceRecord:

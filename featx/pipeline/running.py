@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.extraction import extract_to_store
+from featx.pipeline.about import repeat_command
 from featx.pipeline.fitting import CutFit, fit_cuts, jobs_that_fit
+from featx.pipeline.predictions import save_predictions
 from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare_fit
-from featx.pipeline.recording import make_record, repeat_command
+from featx.pipeline.recording import make_record
+from featx.pipeline.tracked import track_probe, tracked_run
 from featx.progress import SILENT, Progress
 from featx.recipes import slug
 from featx.report import write_report
@@ -41,15 +44,30 @@ def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
     FeatxError
         Bad input, before anything is computed; or a failure, with what was cached kept.
     """
+    return run_tracked(recipe, progress=progress)
+
+
+def run_tracked(
+    recipe: Recipe, *, parent: str | None = None, progress: Progress = SILENT
+) -> RunRecord:
+    """Run a recipe as one run of a tracked study; see `run`."""
     prepared = prepare_fit(recipe)
-    record, _ = run_prepared(prepared, make_plan(prepared), progress=progress)
+    plan = make_plan(prepared)
+    record, _ = run_prepared(prepared, plan, parent=parent, progress=progress)
     return record
 
 
 def run_prepared(
-    prepared: Prepared, plan: Plan, *, progress: Progress = SILENT
+    prepared: Prepared, plan: Plan, *, parent: str | None = None, progress: Progress = SILENT
 ) -> tuple[RunRecord, Path]:
     """Run what `prepare_fit` made; return the record and the path of the report."""
+    with tracked_run(prepared.recipe, parent=parent, progress=progress) as tracked:
+        record, report = _run(prepared, plan, progress)
+        track_probe(tracked, record, prepared.recipe.report_path)
+    return record, report
+
+
+def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord, Path]:
     recipe = prepared.recipe
     n_jobs = jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)
     timing: dict[str, float] = {}
@@ -69,6 +87,8 @@ def run_prepared(
     )
     timing["fit_s"] = time.perf_counter() - start
     head_files = _save_heads(prepared, fits, recipe.report_path)
+    predictions = {cut: fitted.predictions for cut, fitted in fits.items()}
+    save_predictions(recipe.report_path, prepared.dataset, predictions)
     record = make_record(prepared, features, fits, head_files, timing)
     return record, write_report(record, recipe.report_path)
 

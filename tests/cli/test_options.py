@@ -6,11 +6,17 @@ import pytest
 import typer.main
 
 from featx.cli import app
-from featx.cli.options import EXTRACT_FIELDS, FIT_FIELDS, RUN_FIELDS
-from featx.recipes import Recipe, flag
+from featx.cli.options import (
+    COMPARE_FIELDS,
+    EXTRACT_FIELDS,
+    FIT_FIELDS,
+    RUN_FIELDS,
+    TRAIN_FIELDS,
+)
+from featx.recipes import TASK_FIELDS, Recipe, flag
 
-# `description` is prose of a file; `head` is the command's own name in fit-svm and fit-logistic.
-NOT_ON_FIT = {"description", "head"}
+# Prose and figures of a file, and what the command's own name says.
+NO_FLAGS = {"description", "published", "task"}
 
 
 def flags(command: str) -> set[str]:
@@ -19,7 +25,12 @@ def flags(command: str) -> set[str]:
 
 
 def test_every_field_is_somewhere() -> None:
-    assert set(FIT_FIELDS) == set(Recipe.model_fields) - NOT_ON_FIT
+    assert set(RUN_FIELDS) == set(Recipe.model_fields) - NO_FLAGS
+    for command, fields in (("probe", FIT_FIELDS), ("train", TRAIN_FIELDS)):
+        silent = NO_FLAGS | ({"head"} if command == "probe" else set())
+        assert set(fields) == set(TASK_FIELDS[command]) - silent
+    # One table is no study.
+    assert set(COMPARE_FIELDS) == set(TASK_FIELDS["compare"]) - NO_FLAGS - {"repeats"}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +40,8 @@ def test_every_field_is_somewhere() -> None:
         ("fit-svm", FIT_FIELDS),
         ("fit-logistic", FIT_FIELDS),
         ("run", RUN_FIELDS),
+        ("train", TRAIN_FIELDS),
+        ("compare", COMPARE_FIELDS),
     ],
 )
 def test_a_command_has_the_flags_of_its_fields(command: str, fields: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from featx.backbones import Capture
 from featx.errors import BudgetExceeded, RecipeError
 from featx.pipeline import candidates, make_plan, prepare
 from featx.pipeline.fitting import jobs_that_fit
-from featx.pipeline.recording import portable_settings, repeat_command
+from featx.pipeline.about import portable_settings, repeat_command
 from featx.recipes import Recipe, make_recipe
 
 BASE = {
@@ -254,7 +254,7 @@ def test_a_record_tells_no_path_of_this_machine(places, tmp_path) -> None:
     assert str(tmp_path) not in text
     assert "my-weights.safetensors" in record.command
     assert any("does not say its preprocessing" in note for note in record.notes)
-    assert json.loads((recipe.report_path / "results.json").read_text())["schema_version"] == 1
+    assert json.loads((recipe.report_path / "results.json").read_text())["schema_version"] == 2
     assert torch.get_num_threads() >= 1
 
 

@@ -1,0 +1,137 @@
+"""What every record says of its run: the command that repeats it, the machine, the images."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
+from featx.machine import cpu_name, device_name, n_cpus, versions
+from featx.recipes import PLACES, flag
+
+if TYPE_CHECKING:
+    from featx.data import Dataset
+    from featx.recipes import Recipe, Study
+
+# Files of this machine: their name is told, their folder is not.
+_FILES = ("weights", "dataset")
+
+
+def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, Any]:
+    """Return the fields that records of every kind share.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    device : str
+        Where it ran.
+    command : str
+        What repeats it. Default: `repeat_command`.
+    """
+    from featx import __version__
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "featx_version": __version__,
+        "name": recipe.run_name,
+        "command": command or repeat_command(recipe),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "recipe": portable_settings(recipe),
+        "environment": EnvironmentRecord(
+            python=platform.python_version(),
+            platform=platform.system() + " " + platform.machine(),
+            cpu=cpu_name(),
+            n_cpus=n_cpus(),
+            device=device_name(device),
+            versions=versions(),
+        ),
+    }
+
+
+def portable_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what was set in a recipe, without the places of this machine."""
+    settings = {k: v for k, v in recipe.settings().items() if k not in PLACES or k == "name"}
+    return {
+        k: _without_folder(v) if k in _FILES or str(v).endswith(".safetensors") else v
+        for k, v in settings.items()
+    }
+
+
+def _without_folder(text: str) -> str:
+    """Return ``folder:/home/me/photos`` as ``folder:photos``."""
+    kind, colon, path = text.rpartition(":")
+    return kind + colon + Path(path).name if Path(path).is_absolute() or "/" in path else text
+
+
+def repeat_command(recipe: Recipe) -> str:
+    """Return the command line that repeats a run, but for the places of this machine."""
+    settings = portable_settings(recipe)
+    for silent in ("description", "task"):
+        settings.pop(silent, None)
+    command: str = recipe.task
+    if recipe.task == "probe":
+        settings.pop("head", None)
+        command = f"fit-{recipe.head}"
+    words = ["featx", command]
+    for field, value in settings.items():
+        if value is True:
+            words.append(flag(field))
+        elif value is False:
+            words.append("--no-" + flag(field).removeprefix("--"))
+        elif field in ("per_approach", "published"):
+            words += [flag(field), json.dumps(value)]
+        elif field == "cuts":
+            words += [word for cut in value for word in (flag(field), cut)]
+        elif isinstance(value, dict):
+            words += [flag(field), ",".join(f"{k}={v}" for k, v in value.items() if v is not None)]
+        elif isinstance(value, list):
+            words += [flag(field), ",".join(_exact(v) for v in value)]
+        else:
+            words += [flag(field), _exact(value)]
+    return shlex.join(words)
+
+
+def study_command(study: Study) -> str:
+    """Return the command line that runs a study again."""
+    if not study.source:
+        return repeat_command(study.recipe)
+    settings = {k: v for k, v in study.overrides.items() if k not in PLACES}
+    words = ["featx", "run", study.source]
+    for field, value in settings.items():
+        words += ["--set", f"{field}={json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def _exact(value: Any) -> str:
+    """Return a value that reads back as itself; 12.0 as 12."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)
+
+
+def dataset_record(dataset: Dataset) -> DatasetRecord:
+    """Return what a record says of its images."""
+    return DatasetRecord(
+        name=dataset.name,
+        classes=dataset.classes,
+        splits={
+            name: SplitRecord(n=len(split), counts=split.counts(), digest=split.digest)
+            for name, split in dataset.splits.items()
+        },
+        provenance=_portable(dataset.provenance),
+    )
+
+
+def _portable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where images came from, without this machine's folders."""
+    told = dict(provenance)
+    told["source"] = _without_folder(str(told["source"]))
+    origin = dict(told.get("origin") or {})
+    if "path" in origin:
+        told["origin"] = {**origin, "path": Path(origin["path"]).name}
+    return told

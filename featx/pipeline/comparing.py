@@ -1,0 +1,309 @@
+"""A comparison: probes per cut, frozen head, LP-FT, fine-tuning and scratch, on the same images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from featx.errors import FeatxError, RecipeError, TrainingDiverged, closest, quoted
+from featx.evaluate import (
+    ApproachRecord,
+    ComparisonRecord,
+    PairedRecord,
+    RunRecord,
+    TrainingRecord,
+    holm,
+    mcnemar_exact,
+    paired_difference,
+)
+from featx.pipeline.about import about_run
+from featx.pipeline.predictions import TRUTH, read_predictions
+from featx.pipeline.prepare import check_writable
+from featx.pipeline.running import run_tracked
+from featx.pipeline.studies import finished_record
+from featx.pipeline.tracked import track_summary, tracked_run
+from featx.pipeline.train_prepare import prepare_training
+from featx.pipeline.train_run import run_tracked_training
+from featx.progress import SILENT, Progress
+from featx.recipes import TASK_FIELDS, make_recipe, slug
+from featx.report import write_report
+
+if TYPE_CHECKING:
+    from featx.recipes import Recipe
+
+Approach = Literal["probe", "frozen", "lp-ft", "finetune", "scratch"]
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison: its approach and its recipe."""
+
+    approach: Approach
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One row of the table: what its record says, and where its predictions are."""
+
+    record: ApproachRecord
+    folder: Path
+    cut: str
+
+
+def compared_runs(recipe: Recipe) -> list[ComparedRun]:
+    """Return the runs of a comparison, in the order of its approaches.
+
+    Raises
+    ------
+    RecipeError
+        For probes without cuts, or settings of an approach that is not there.
+    """
+    for name in recipe.per_approach:
+        if name not in recipe.approaches:
+            near = closest(name, recipe.approaches) or list(recipe.approaches)
+            raise RecipeError(
+                f"per_approach sets '{name}', which is no approach of this comparison. Closest: "
+                f"{quoted(near)}."
+            )
+    if "probe" in recipe.approaches and not recipe.cuts:
+        raise RecipeError(
+            f"No cut is given to probe. List those of the network: featx layers {recipe.backbone}. "
+            "Then: --cut NAME (more than one is fine), or leave out the probes: --approaches "
+            "frozen,finetune"
+        )
+    runs = []
+    for approach in recipe.approaches:
+        if approach == "probe":
+            runs.append(ComparedRun(approach, _probe_recipe(recipe)))
+            continue
+        networks = recipe.scratch or (recipe.backbone,) if approach == "scratch" else (None,)
+        runs += [ComparedRun(approach, _train_recipe(recipe, approach, n)) for n in networks]
+    return runs
+
+
+def _shared(recipe: Recipe, task: str, name: str) -> dict[str, Any]:
+    """Return the fields of a comparison that a run of a task takes over."""
+    values = recipe.model_dump(exclude_unset=True)
+    taken = {k: v for k, v in values.items() if k in TASK_FIELDS[task]}
+    for silent in ("description", "repeats", "published"):
+        taken.pop(silent, None)
+    out = str(recipe.report_path / "runs")
+    return {**taken, "task": task, "name": name, "out": out, "seed": recipe.seed}
+
+
+def _probe_recipe(recipe: Recipe) -> Recipe:
+    values = _shared(recipe, "probe", "probe")
+    # The batch size of a comparison is that of training; features take their own.
+    values.pop("batch_size", None)
+    return make_recipe({**values, **recipe.per_approach.get("probe", {})}, "approach probe")
+
+
+def _train_recipe(recipe: Recipe, approach: str, network: str | None) -> Recipe:
+    scratch = approach == "scratch"
+    name = f"scratch-{slug(network)}" if network else approach
+    values = _shared(recipe, "train", name)
+    values |= {"network": network or recipe.backbone, "mode": approach}
+    if scratch:
+        # Pretrained weights and their preprocessing mean nothing to it.
+        for field in ("weights", "preprocess"):
+            values.pop(field, None)
+    return make_recipe({**values, **recipe.per_approach.get(approach, {})}, f"approach {approach}")
+
+
+def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[ComparisonRecord, Path]:
+    """Run what of a comparison is not finished yet, and write one table of all.
+
+    The best approach is chosen on validation; it is tested against every other one image by image
+    on the test split, with Holm's correction for their number.
+
+    Returns
+    -------
+    record : ComparisonRecord
+    report : Path
+        Its ``report.md``; every run has its own under ``runs/``.
+
+    Raises
+    ------
+    FeatxError
+        The first run that fails, with what is finished kept; a training that diverges is left out
+        and said so, unless nothing else is there.
+    """
+    runs = compared_runs(recipe)
+    check_writable(recipe.report_path)
+    start = time.perf_counter()
+    notes: list[str] = []
+    found: list[_Found] = []
+    records: list[RunRecord | TrainingRecord] = []
+    with tracked_run(recipe, progress=progress) as tracked:
+        for run in runs:
+            progress.say(f"{run.approach}: {run.recipe.network or run.recipe.backbone}")
+            record = finished_record(run.recipe) or _run(run.recipe, tracked.id, progress)
+            records.append(record)
+            if isinstance(record, TrainingRecord) and record.state == "diverged":
+                notes.append(f"{run.recipe.run_name} is left out: {record.message}")
+                continue
+            found += _approaches(run, record)
+            notes += [f"{run.recipe.run_name}: {n}" for n in record.notes if n not in notes]
+        if not found:
+            raise TrainingDiverged("Every training diverged: " + " ".join(notes))
+        made = _record(recipe, records[0], found, notes, time.perf_counter() - start)
+        report = write_report(made, recipe.report_path)
+        track_summary(tracked, made, recipe.report_path)
+    return made, report
+
+
+def _run(recipe: Recipe, parent: str | None, progress: Progress) -> RunRecord | TrainingRecord:
+    if recipe.task == "probe":
+        return run_tracked(recipe, parent=parent, progress=progress)
+    prepared = prepare_training(recipe.model_copy(update={"resume": True}))
+    return run_tracked_training(prepared, parent=parent, progress=progress)[0]
+
+
+def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_Found]:
+    """Return the rows of one run: one for a training, one per cut for probes."""
+    folder = f"runs/{run.recipe.run_name}"
+    path = run.recipe.report_path
+    if isinstance(record, TrainingRecord):
+        network = record.network
+        return [
+            _Found(
+                ApproachRecord(
+                    name=run.recipe.run_name,
+                    approach=run.approach,
+                    what=network.name.partition("/")[2],
+                    settings=_training_settings(record),
+                    splits=record.splits,
+                    train_s=record.timing["train_s"] + record.timing.get("head_s", 0.0),
+                    extract_s=record.timing.get("extract_s", 0.0),
+                    n_trained=network.n_trained,
+                    multiply_adds=network.multiply_adds,
+                    stored_bytes=record.model_bytes or 0,
+                    folder=folder,
+                ),
+                path,
+                "",
+            )
+        ]
+    rows = []
+    for result in record.results:
+        cut = record.cut_record(result.cut)
+        head_bytes = (path / (result.head_file or "")).stat().st_size
+        n_classes = len(record.dataset.classes)
+        rows.append(
+            _Found(
+                ApproachRecord(
+                    name=f"probe {result.cut}",
+                    approach="probe",
+                    what=result.cut,
+                    settings=f"{result.head}, C = {result.C:g}",
+                    splits=result.splits,
+                    train_s=result.fit_s,
+                    extract_s=record.timing.get("extract_s", 0.0),
+                    n_trained=n_classes * (cut.n_features + 1),
+                    multiply_adds=cut.multiply_adds,
+                    # The network up to the cut as float32, and the head.
+                    stored_bytes=4 * cut.n_parameters + head_bytes,
+                    folder=folder,
+                ),
+                path,
+                result.cut,
+            )
+        )
+    return rows
+
+
+def _training_settings(record: TrainingRecord) -> str:
+    settings = record.settings
+    parts = [f"{settings['optimizer']} {settings['lr']:g}", f"{len(record.history)} epochs"]
+    if settings.get("augment"):
+        parts.append("+".join(settings["augment"]))
+    return ", ".join(parts)
+
+
+def _record(
+    recipe: Recipe,
+    first: RunRecord | TrainingRecord,
+    found: Sequence[_Found],
+    notes: list[str],
+    seconds: float,
+) -> ComparisonRecord:
+    chosen_on: Literal["val", "test"] = (
+        "val" if all("val" in row.record.splits for row in found) else "test"
+    )
+    best = max(found, key=lambda row: row.record.splits[chosen_on].accuracy)
+    device = first.environment.device.partition(" ")[0]
+    if chosen_on == "test":
+        notes = [
+            "There is no validation split: the test split chooses the best, which flatters it.",
+            *notes,
+        ]
+    return ComparisonRecord(
+        **about_run(recipe, device),
+        dataset=first.dataset,
+        approaches=_against(best, found, first),
+        best=best.record.name,
+        chosen_on=chosen_on,
+        timing={"total_s": seconds},
+        notes=notes,
+    )
+
+
+def _against(
+    best: _Found, found: Sequence[_Found], first: RunRecord | TrainingRecord
+) -> list[ApproachRecord]:
+    """Return every row with its paired test against the best one, on the test split."""
+    if not all("test" in row.record.splits for row in found):
+        return [row.record for row in found]
+    digest = first.dataset.splits["test"].digest
+    correct = {row.record.name: _correct(row, digest) for row in found}
+    others = [row for row in found if row is not best]
+    pairs: dict[str, dict[str, float]] = {}
+    for row in others:
+        pairs[row.record.name] = _pair(correct[best.record.name], correct[row.record.name])
+    adjusted = holm([pair["p"] for pair in pairs.values()]) if pairs else []
+    for pair, p in zip(pairs.values(), adjusted, strict=True):
+        pair["p_adjusted"] = p
+    return [
+        row.record.model_copy(
+            update={
+                "against_best": PairedRecord.model_validate(pairs[row.record.name])
+                if row is not best
+                else None
+            }
+        )
+        for row in found
+    ]
+
+
+def _correct(row: _Found, digest: str) -> np.ndarray:
+    """Return which test images a run classified correctly, (n,) bool."""
+    predicted = read_predictions(row.folder, row.cut, "test", digest)
+    truth = read_predictions(row.folder, TRUTH, "test", digest)
+    correct: np.ndarray = predicted == truth
+    n_correct = round(row.record.splits["test"].accuracy * len(correct))
+    if int(correct.sum()) != n_correct:
+        raise FeatxError(
+            f"The predictions in {row.folder} do not agree with its record: {int(correct.sum())} "
+            f"correct images and {n_correct}. Remove the folder and run it again."
+        )
+    return correct
+
+
+def _pair(best: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    only_best = int((best & ~other).sum())
+    only_this = int((other & ~best).sum())
+    difference, low, high = paired_difference(best, other)
+    return {
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "only_best": only_best,
+        "only_this": only_this,
+        "p": mcnemar_exact(only_best, only_this),
+    }

@@ -1,0 +1,114 @@
+"""LP-FT's first half: the head as a logistic regression on the frozen network's features.
+
+A. Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution",
+ICLR 2022: a head that fits the features first keeps fine-tuning from distorting them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featx.errors import UsageError
+from featx.heads import C_GRIDS, fit_logistic, pick_C
+from featx.progress import SILENT, Progress
+from featx.recipes import DEFAULT_C
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from featx.heads import Choice
+    from featx.pipeline.train_prepare import PreparedTraining
+    from featx.training import Inputs
+
+_MAX_ITER, _TOL = 1000, 1e-4
+
+
+def fit_head_first(
+    prepared: PreparedTraining,
+    features: Mapping[str, Inputs],
+    progress: Progress = SILENT,
+) -> Choice | None:
+    """Fit the network's last layer as a logistic regression and put it into the network.
+
+    C is chosen on validation where there is a validation split.
+
+    Parameters
+    ----------
+    features : mapping of str to Inputs
+        The features the tail takes.
+
+    Returns
+    -------
+    Choice or None
+        How C was chosen, if it was.
+    """
+    layer = _last_layer(prepared)
+    X, y = _rows(features["train"])
+    mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    scale[scale == 0] = 1.0
+    Z = ((X - mean) / scale).astype(np.float32)
+    choice = None
+    C = DEFAULT_C["logistic"]
+    if "val" in features:
+        V, v = _rows(features["val"])
+        V = ((V - mean) / scale).astype(np.float32)
+        scores = {}
+        with progress.task("fit head", len(C_GRIDS["logistic"]), "heads") as advance:
+            for value in C_GRIDS["logistic"]:
+                tried = _fit(Z, y, value, prepared.recipe.seed)
+                scores[value] = float(np.mean(_predict(tried, V) == v))
+                advance(1)
+        choice = pick_C(scores)
+        C = choice.C
+    coef, intercept, classes = _fit(Z, y, C, prepared.recipe.seed)
+    _put(layer, coef / scale, intercept - (coef / scale) @ mean, classes)
+    return choice
+
+
+def _rows(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    X = inputs.batch(slice(None)).flatten(1).float().cpu().numpy()
+    return X, inputs.targets.cpu().numpy()
+
+
+def _fit(
+    X: np.ndarray, y: np.ndarray, C: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    fit = fit_logistic(X, y, C=C, max_iter=_MAX_ITER, tol=_TOL, seed=seed)
+    return fit.coef, fit.intercept, fit.classes
+
+
+def _predict(fit: tuple[np.ndarray, np.ndarray, np.ndarray], X: np.ndarray) -> np.ndarray:
+    coef, intercept, classes = fit
+    chosen: np.ndarray = classes[(X @ coef.T + intercept).argmax(axis=1)]
+    return chosen
+
+
+def _last_layer(prepared: PreparedTraining) -> nn.Linear:
+    """Return the layer that a logistic regression can stand for."""
+    from torch import nn
+
+    trainable = prepared.trainable
+    layers = [trainable.model.get_submodule(name) for name in trainable.head]
+    if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
+        raise UsageError(
+            f"Mode lp-ft fits the last layer of a network first, and the new part of "
+            f"{trainable.network.short_name} ({', '.join(trainable.head)}) is more than one "
+            "linear layer. Use --mode finetune."
+        )
+    return layers[0]
+
+
+def _put(layer: nn.Linear, coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray) -> None:
+    """Copy a fitted head into a layer; a class without training images keeps a low score."""
+    import torch
+
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[torch.from_numpy(classes)] = torch.from_numpy(coef).to(layer.weight)
+        if layer.bias is not None:
+            layer.bias.fill_(float(intercept.min()))
+            layer.bias[torch.from_numpy(classes)] = torch.from_numpy(intercept).to(layer.bias)

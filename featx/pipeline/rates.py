@@ -1,0 +1,52 @@
+"""The learning-rate range test of a recipe, with its plot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.cache import fsio
+from featx.machine import keep_freed_memory
+from featx.pipeline.train_run import learner_and_inputs
+from featx.progress import SILENT, Progress
+from featx.report import rate_range_png
+from featx.training import rate_range
+
+if TYPE_CHECKING:
+    from featx.pipeline.train_prepare import PreparedTraining
+    from featx.training import RateRange
+
+STEPS = 200
+
+
+def run_rate_range(
+    prepared: PreparedTraining, *, progress: Progress = SILENT
+) -> tuple[RateRange, Path]:
+    """Run the range test on the training images; write its numbers and its plot.
+
+    Returns
+    -------
+    found : RateRange
+    plot : Path
+        ``lr-range.png`` in the recipe's report folder, with ``lr-range.json`` beside it.
+    """
+    if prepared.device.type == "cpu":
+        keep_freed_memory()
+    learner, inputs, _ = learner_and_inputs(prepared, progress, splits=("train",))
+    learner.module.to(prepared.device)
+    found = rate_range(
+        learner,
+        inputs["train"],
+        prepared.settings,
+        n_classes=len(prepared.labels),
+        image_size=prepared.input_size,
+        steps=STEPS,
+    )
+    folder = prepared.recipe.report_path
+    fsio.make_folder(folder)
+    fsio.publish(folder / "lr-range.json", (json.dumps(dataclasses.asdict(found)) + "\n").encode())
+    plot = folder / "lr-range.png"
+    fsio.publish(plot, rate_range_png(found.rates, found.losses, found.suggestion))
+    return found, plot

@@ -1,0 +1,276 @@
+"""A study: every run of a grid with its repeats, those that are finished kept, one table of all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.errors import FeatxError, UsageError
+from featx.evaluate import (
+    Curve,
+    RunRecord,
+    SpreadRecord,
+    StudyRecord,
+    StudyRow,
+    TrainingRecord,
+    read_record,
+    spread,
+)
+from featx.extraction import memory_budget_bytes
+from featx.machine import n_cpus, pick_device
+from featx.pipeline.about import about_run, portable_settings, study_command
+from featx.pipeline.prepare import check_writable
+from featx.pipeline.running import run_tracked
+from featx.pipeline.tracked import track_summary, tracked_run
+from featx.pipeline.train_prepare import prepare_training
+from featx.pipeline.train_run import run_tracked_training
+from featx.progress import SILENT, Progress
+from featx.report import write_report
+
+if TYPE_CHECKING:
+    from featx.recipes import Member, Recipe, Study
+
+Result = RunRecord | TrainingRecord | str
+"""What a run came to: its record, or the message of the error that ended it."""
+
+
+def run_study(study: Study, *, progress: Progress = SILENT) -> tuple[StudyRecord, Path]:
+    """Run what of a study is not finished yet, and write one report of all its runs.
+
+    A run that fails or diverges is a row of the table; the others go on.
+
+    Returns
+    -------
+    record : StudyRecord
+    report : Path
+        Its ``report.md``; every run has its own under ``runs/``.
+
+    Raises
+    ------
+    UsageError
+        When every run fails: the first one's reason.
+    """
+    recipe = study.recipe
+    check_writable(recipe.report_path)
+    start = time.perf_counter()
+    with tracked_run(recipe, progress=progress) as tracked:
+        results = dict(_finished(study))
+        if results:
+            progress.say(f"{len(results)} of {len(study.members)} runs are finished already.")
+        waiting = [member for member in study.members if member.recipe.run_name not in results]
+        results |= _run_members(waiting, recipe, tracked.id, progress)
+        record = _record(study, results, time.perf_counter() - start)
+        report = write_report(record, recipe.report_path)
+        track_summary(tracked, record, recipe.report_path)
+    return record, report
+
+
+def finished_runs(study: Study) -> int:
+    """Return how many runs of a study need not be repeated."""
+    return len(list(_finished(study)))
+
+
+def _finished(study: Study) -> Iterable[tuple[str, Result]]:
+    """Yield the runs whose record is there and is of these very settings."""
+    for member in study.members:
+        record = finished_record(member.recipe)
+        if record is not None:
+            yield member.recipe.run_name, record
+
+
+def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
+    """Return the record of a run where it is there and is of these very settings."""
+    if not (recipe.report_path / "results.json").is_file():
+        return None
+    try:
+        record = read_record(recipe.report_path)
+    except FeatxError:
+        return None
+    if not isinstance(record, (RunRecord, TrainingRecord)):
+        return None
+    return record if record.recipe == portable_settings(recipe) else None
+
+
+def _run_members(
+    members: Sequence[Member], recipe: Recipe, parent: str | None, progress: Progress
+) -> dict[str, Result]:
+    """Run members, several at a time where cores allow; return their results by run name."""
+    from joblib import Parallel, delayed, parallel_config
+
+    if not members:
+        return {}
+    n_jobs = _jobs(members, recipe)
+    done: dict[str, Result] = {}
+    with progress.task("runs", len(members), "runs") as advance:
+        if n_jobs == 1:
+            for member in members:
+                progress.say(f"Run {member.recipe.run_name}")
+                done[member.recipe.run_name] = _run_one(member.recipe, parent, progress)[1]
+                advance(1)
+            return done
+        budget = memory_budget_bytes(recipe.memory_budget) // n_jobs
+        recipes = [m.recipe.model_copy(update={"memory_budget": budget}) for m in members]
+        with parallel_config(backend="loky", inner_max_num_threads=max(1, n_cpus() // n_jobs)):
+            results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+                delayed(_run_one)(each, parent, SILENT) for each in recipes
+            )
+            for name, result in results:
+                done[name] = result
+                progress.say(_one_line(name, result))
+                advance(1)
+    return done
+
+
+def _jobs(members: Sequence[Member], recipe: Recipe) -> int:
+    """Return how many runs go at the same time: a GPU and a cache are used by one at a time."""
+    if recipe.jobs != "auto":
+        return min(recipe.jobs, len(members))
+    plain = pick_device(recipe.device).type == "cpu" and recipe.task == "train"
+    return min(n_cpus(), len(members)) if plain else 1
+
+
+def _run_one(recipe: Recipe, parent: str | None, progress: Progress) -> tuple[str, Result]:
+    """Run one member, in this process or a worker; an error becomes its message."""
+    try:
+        if recipe.task == "train":
+            if threads := os.environ.get("OMP_NUM_THREADS"):
+                _set_threads(int(threads))
+            prepared = prepare_training(recipe.model_copy(update={"resume": True}))
+            record: Result = run_tracked_training(prepared, parent=parent, progress=progress)[0]
+        else:
+            record = run_tracked(recipe, parent=parent, progress=progress)
+    except FeatxError as error:
+        record = str(error)
+    return recipe.run_name, record
+
+
+def _set_threads(n: int) -> None:
+    """Hold torch to the threads a worker was given: it looks at the environment once, too early."""
+    import torch
+
+    torch.set_num_threads(n)
+
+
+def _one_line(name: str, result: Result) -> str:
+    if isinstance(result, str):
+        return f"{name}: failed: {result}"
+    if isinstance(result, RunRecord):
+        return f"{name}: done"
+    accuracy = ", ".join(f"{s} {100 * m.accuracy:.1f} %" for s, m in result.splits.items())
+    return f"{name}: {result.state}, {accuracy or result.message}"
+
+
+def _record(study: Study, results: dict[str, Result], seconds: float) -> StudyRecord:
+    recipe = study.recipe
+    records = [result for result in results.values() if not isinstance(result, str)]
+    if not records:
+        raise UsageError(f"Every run of {recipe.run_name} failed. {next(iter(results.values()))}")
+    rows = [
+        row for member in study.members for row in _rows(member, results[member.recipe.run_name])
+    ]
+    about = about_run(recipe, str(pick_device(recipe.device)), command=study_command(study))
+    about["recipe"] |= {"published": recipe.published} if recipe.published else {}
+    return StudyRecord(
+        **about,
+        dataset=records[0].dataset,
+        task="train" if recipe.task == "train" else "probe",
+        axes=study.axes,
+        repeats=recipe.repeats,
+        rows=rows,
+        spreads=_spreads(rows),
+        curves=_curves(study, results),
+        timing={"total_s": seconds},
+        notes=_notes(study, records),
+    )
+
+
+def _rows(member: Member, result: Result) -> list[StudyRow]:
+    """Return the rows of one run: one for a training, one per cut for a probe."""
+    recipe = member.recipe
+    shared = {
+        "run": recipe.run_name,
+        "group": member.group,
+        "settings": member.varied,
+        "seed": recipe.seed,
+        "repeat": member.repeat,
+        "folder": f"runs/{recipe.run_name}",
+    }
+    if isinstance(result, str):
+        return [StudyRow(**shared, state="failed", message=result, seconds=0.0)]
+    if isinstance(result, TrainingRecord):
+        return [
+            StudyRow(
+                **shared,
+                state=result.state,
+                message=result.message,
+                n_parameters=result.network.n_parameters,
+                multiply_adds=result.network.multiply_adds,
+                best_epoch=result.best_epoch,
+                epochs_run=len(result.history),
+                seconds=result.timing.get("train_s", 0.0),
+                top1={split: m.accuracy for split, m in result.splits.items()},
+                top5={s: m.top5 for s, m in result.splits.items() if m.top5 is not None},
+            )
+        ]
+    return [
+        StudyRow(
+            **shared,
+            label=found.cut,
+            state="finished",
+            n_parameters=result.cut_record(found.cut).n_parameters,
+            multiply_adds=result.cut_record(found.cut).multiply_adds,
+            seconds=found.fit_s,
+            top1=dict(found.accuracy),
+            top5={s: m.top5 for s, m in found.splits.items() if m.top5 is not None},
+        )
+        for found in result.results
+    ]
+
+
+def _spreads(rows: Sequence[StudyRow]) -> list[SpreadRecord]:
+    """Return the spread of every group, label, split and metric over its repeats."""
+    values: dict[tuple[str, str, str, str], list[float]] = {}
+    for row in rows:
+        for metric, found in (("top1", row.top1), ("top5", row.top5)):
+            for split, value in found.items():
+                values.setdefault((row.group, row.label, split, metric), []).append(value)
+    return [
+        SpreadRecord(
+            group=group,
+            label=label,
+            split=split,
+            metric=metric,
+            n=len(found),
+            **spread(found)._asdict(),
+        )
+        for (group, label, split, metric), found in values.items()
+    ]
+
+
+def _curves(study: Study, results: dict[str, Result]) -> list[Curve]:
+    """Return loss, top-1 and top-5 per epoch of every training."""
+    curves = []
+    for member in study.members:
+        result = results[member.recipe.run_name]
+        if not isinstance(result, TrainingRecord) or not result.history:
+            continue
+        values: dict[str, list[float]] = {}
+        for epoch in result.history:
+            for metric in ("loss", "top1", "top5"):
+                for split, value in getattr(epoch, metric).items():
+                    values.setdefault(f"{metric} {split}", []).append(value)
+        curves.append(Curve(run=member.recipe.run_name, group=member.group, values=values))
+    return curves
+
+
+def _notes(study: Study, records: Sequence[RunRecord | TrainingRecord]) -> list[str]:
+    """Return the notes that all runs share, and what a reader of the table must know."""
+    shared = [note for note in records[0].notes if all(note in r.notes for r in records)]
+    if study.recipe.repeats > 1 and study.recipe.limit is not None:
+        shared.append("Each repeat draws its own images, by its own seed.")
+    elif study.recipe.repeats > 1:
+        shared.append("Each repeat has its own seed, which also draws its held-out images.")
+    return shared

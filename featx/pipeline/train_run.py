@@ -1,0 +1,246 @@
+"""Run a prepared training: inputs, loop, evaluation, model file, record, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.cache import fsio
+from featx.errors import TrainingDiverged, UsageError
+from featx.evaluate import evaluate_predictions
+from featx.machine import keep_freed_memory
+from featx.pipeline.linear_first import fit_head_first
+from featx.pipeline.predictions import save_predictions
+from featx.pipeline.tracked import track_epoch, track_training, tracked_run
+from featx.pipeline.train_inputs import cached_part, feature_inputs, image_inputs
+from featx.pipeline.train_prepare import prepare_training
+from featx.pipeline.train_record import make_training_record
+from featx.progress import SILENT, Progress
+from featx.report import write_report
+from featx.training import make_learner, predicted_labels, scores_of, train
+
+if TYPE_CHECKING:
+    from featx.evaluate import EpochRecord, SplitMetrics, TrainingRecord
+    from featx.pipeline.train_prepare import PreparedTraining
+    from featx.recipes import Recipe
+    from featx.training import Inputs, Learner, Outcome
+
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model.safetensors"
+
+
+def run_training(recipe: Recipe, *, progress: Progress = SILENT) -> TrainingRecord:
+    """Run a recipe of task ``train`` and write its report to ``recipe.report_path``.
+
+    Raises
+    ------
+    TrainingDiverged
+        When the loss was not finite; record, report and last good checkpoint are written.
+    FeatxError
+        Bad input, before anything is computed; or a failure, with the checkpoint kept.
+    """
+    record, _ = run_tracked_training(prepare_training(recipe), progress=progress)
+    raise_if_diverged(record)
+    return record
+
+
+def run_tracked_training(
+    prepared: PreparedTraining, *, parent: str | None = None, progress: Progress = SILENT
+) -> tuple[TrainingRecord, Path]:
+    """Train what `prepare_training` made, tracked as the recipe asks for.
+
+    Parameters
+    ----------
+    parent : str, optional
+        The tracked run of the study this training belongs to.
+
+    Returns
+    -------
+    record : TrainingRecord
+        Also of a training that diverged.
+    report : Path
+        ``report.md``.
+    """
+    with tracked_run(prepared.recipe, parent=parent, progress=progress) as tracked:
+        heard: set[int] = set()
+
+        def on_epoch(epoch: EpochRecord) -> None:
+            heard.add(epoch.epoch)
+            track_epoch(tracked, epoch)
+
+        record, report = run_prepared_training(prepared, on_epoch=on_epoch, progress=progress)
+        for epoch in record.history:
+            # What ran before an interruption was tracked by a run that is closed.
+            if epoch.epoch not in heard:
+                track_epoch(tracked, epoch)
+        track_training(tracked, record, prepared.recipe.report_path)
+    return record, report
+
+
+def raise_if_diverged(record: TrainingRecord) -> None:
+    """Raise what stopped a training that has its report already."""
+    if record.state == "diverged":
+        raise TrainingDiverged(str(record.message))
+
+
+def run_prepared_training(
+    prepared: PreparedTraining,
+    *,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    progress: Progress = SILENT,
+) -> tuple[TrainingRecord, Path]:
+    """Train what `prepare_training` made; return the record and the path of the report."""
+    recipe, settings = prepared.recipe, prepared.settings
+    if prepared.device.type == "cpu":
+        keep_freed_memory()
+    timing: dict[str, float] = {}
+    notes = list(prepared.trainable.notes)
+    checkpoint = recipe.report_path / CHECKPOINT
+    start = time.perf_counter()
+    if prepared.mode == "lp-ft" and not (recipe.resume and checkpoint.is_file()):
+        notes += _linear_first(prepared, progress)
+        timing["head_s"] = time.perf_counter() - start
+    start = time.perf_counter()
+    learner, inputs, cached = learner_and_inputs(prepared, progress)
+    timing["extract_s" if cached else "read_s"] = time.perf_counter() - start
+    learner.module.to(prepared.device)
+    start = time.perf_counter()
+    outcome = train(
+        learner,
+        inputs,
+        settings,
+        n_classes=len(prepared.labels),
+        image_size=prepared.input_size,
+        checkpoint=checkpoint,
+        identity=prepared.identity(),
+        resume=recipe.resume,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    timing["train_s"] = sum(epoch.seconds for epoch in outcome.history)
+    timing["evaluation_s"] = sum(epoch.evaluation_s for epoch in outcome.history)
+    timing["loop_s"] = time.perf_counter() - start
+    if outcome.history:
+        images = len(inputs["train"]) * len(outcome.history)
+        timing["images_per_s"] = images / timing["train_s"]
+    splits = _evaluate(prepared, learner, inputs, outcome)
+    model_bytes = _save_model(prepared, outcome) if outcome.best_epoch else None
+    record = make_training_record(
+        prepared, learner, outcome, splits, timing, notes,
+        cached=cached, model=(MODEL, model_bytes) if model_bytes else None,
+    )  # fmt: skip
+    report = write_report(record, recipe.report_path)
+    if outcome.state != "diverged":
+        fsio.remove_file(checkpoint)
+    return record, report
+
+
+def learner_and_inputs(
+    prepared: PreparedTraining,
+    progress: Progress = SILENT,
+    *,
+    splits: Sequence[str] = ("train", "val", "test"),
+) -> tuple[Learner, Mapping[str, Inputs], bool]:
+    """Return what is trained on what: the tail on cached features where that is possible.
+
+    Returns
+    -------
+    learner : Learner
+    inputs : dict of str to Inputs
+        Of those of `splits` that there are.
+    cached : bool
+        Whether the inputs are features from the cache.
+    """
+    part = cached_part(prepared)
+    if part is not None:
+        progress.say(
+            f"The network up to {part.point.module} is frozen: its features come from the "
+            "cache, and what stands behind it trains on them."
+        )
+        return part.learner, feature_inputs(prepared, part, progress, splits=splits), True
+    return prepared.learner, image_inputs(prepared, progress, splits=splits), False
+
+
+def _linear_first(prepared: PreparedTraining, progress: Progress) -> list[str]:
+    """Fit the head on the frozen network's features; return the notes of the choice of C."""
+    frozen = replace(
+        prepared,
+        mode="frozen",
+        learner=make_learner(prepared.trainable, "frozen"),
+        settings=replace(prepared.settings, augment=()),
+    )
+    part = cached_part(frozen)
+    if part is None:
+        raise UsageError(
+            f"Mode lp-ft fits the last layer of a network on its features first, and "
+            f"{prepared.trainable.network.short_name} cannot be cut in front of it. Use --mode "
+            "finetune."
+        )
+    features = feature_inputs(frozen, part, progress)
+    notes = []
+    choice = fit_head_first(frozen, features, progress)
+    if choice is not None:
+        notes.append(
+            f"The head was fitted first, as a logistic regression (C = {choice.C:g}, chosen on "
+            "validation)."
+        )
+        if choice.warning:
+            notes.append(f"Head: {choice.warning}")
+    # Everything is trained from here on.
+    make_learner(prepared.trainable, "lp-ft")
+    return notes
+
+
+def _evaluate(
+    prepared: PreparedTraining, learner: Learner, inputs: Mapping[str, Inputs], outcome: Outcome
+) -> dict[str, SplitMetrics]:
+    """Return the metrics of the kept weights on validation and test, and keep the predictions."""
+    if not outcome.best_epoch:
+        return {}
+    dataset, labels = prepared.dataset, prepared.labels
+    metrics, predictions = {}, {}
+    for split in ("val", "test"):
+        if split not in inputs:
+            continue
+        outputs = scores_of(learner.module, inputs[split], prepared.settings.precision)
+        predictions[split] = predicted_labels(outputs, labels)
+        metrics[split] = evaluate_predictions(
+            dataset.splits[split].y,
+            predictions[split],
+            dataset.classes,
+            scores=outputs.double().numpy(),
+        )
+    save_predictions(prepared.recipe.report_path, dataset, {"": predictions})
+    return metrics
+
+
+def _save_model(prepared: PreparedTraining, outcome: Outcome) -> int:
+    """Write the kept weights with all that is needed to use them; return the bytes."""
+    from featx.backbones.saved import model_bytes
+    from featx.pipeline.about import repeat_command
+
+    trainable, dataset = prepared.trainable, prepared.dataset
+    data = model_bytes(
+        model=trainable.model,
+        network=trainable.network,
+        n_classes=len(dataset.classes),
+        class_names=list(dataset.classes.values()),
+        labels=prepared.labels,
+        image_size=prepared.input_size,
+        preprocess=prepared.preprocess,
+        provenance={
+            "began_with": trainable.weights.tag,
+            "mode": prepared.mode,
+            "epoch": outcome.best_epoch,
+            "dataset": dataset.name,
+            "train_digest": dataset.splits["train"].digest,
+            "repeat": repeat_command(prepared.recipe),
+        },
+    )
+    folder = prepared.recipe.report_path
+    fsio.make_folder(folder)
+    fsio.publish(folder / MODEL, data)
+    return len(data)
