@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from featx.training.learner import Learner, make_learner
     from featx.training.loop import Outcome, train
-    from featx.training.rate_range import RateRange, rate_range
+    from featx.training.range_test import RateRange, rate_range
     from featx.training.settings import TrainSettings
     from featx.training.tail import tail_behind
 
@@ -35,7 +35,7 @@ _HOME = {
     "Inputs": "featx.training.inputs",
     "Learner": "featx.training.learner",
     "Outcome": "featx.training.loop",
-    "RateRange": "featx.training.rate_range",
+    "RateRange": "featx.training.range_test",
     "TrainSettings": "featx.training.settings",
     "check_room": "featx.training.inputs",
     "encode": "featx.training.inputs",
@@ -43,7 +43,7 @@ _HOME = {
     "make_learner": "featx.training.learner",
     "pixel_statistics": "featx.training.inputs",
     "predicted_labels": "featx.training.evaluation",
-    "rate_range": "featx.training.rate_range",
+    "rate_range": "featx.training.range_test",
     "resident_images": "featx.training.inputs",
     "save_checkpoint": "featx.training.checkpoint",
     "scores_of": "featx.training.evaluation",

@@ -102,6 +102,12 @@ def test_warm_up_is_torchs_linear_one_and_the_schedule_fills_the_rest(
     assert got[warmup:] == pytest.approx([expected(i) for i in range(last + 1)], rel=1e-9)
 
 
+def test_a_warm_up_leaves_at_least_the_last_step() -> None:
+    options = {"lr_end": None, "epochs": 1, "warmup_epochs": 0.9}
+    assert rates(name="constant", lr=LR, steps_per_epoch=1, **options) == [LR]
+    assert rates(name="constant", lr=LR, steps_per_epoch=4, **options)[-1] == LR
+
+
 def test_the_documents_decay_ends_where_it_says() -> None:
     """D2: from 1e-3 to 8e-5 over 30 epochs of 40,000 images in batches of 64."""
     curve = rates(name="exponential", lr=1e-3, lr_end=8e-5, epochs=30, steps_per_epoch=625)
