@@ -44,8 +44,9 @@ def layers(
 
     if image_size != "auto" and not (image_size.isdigit() and int(image_size) > 0):
         raise ShapeError(f"--image-size is '{image_size}'. Valid: a number of pixels, or auto.")
-    backbone = load_backbone(network, weights)
-    size = (backbone.preprocess.image_size or 224) if image_size == "auto" else int(image_size)
+    asked = None if image_size == "auto" else int(image_size)
+    backbone = load_backbone(network, weights, image_size=asked)
+    size = backbone.image_size if asked is None else (asked, asked)
     points = backbone.cut_points(size, pool=pool, all_modules=all_modules)
     if as_json:
         rows = [
@@ -77,7 +78,8 @@ def layers(
         for point in points
     ]
     console = out()
-    title = f"{backbone.name} at {size} px"
+    height, width = size
+    title = f"{backbone.name} at {height if height == width else f'{height} x {width}'} px"
     spare = (header[7], header[8], "parameters", "multiply-adds")
     console.print(fitting_table(console, title, header, lines, left=(0, 1, 2), spare=spare))
     if not all_modules:

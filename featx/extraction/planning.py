@@ -52,7 +52,9 @@ def feature_key(
 
 def _versions_that_matter(backbone: Backbone) -> str:
     """Return the minor versions of what decodes, resizes, defines the network and computes."""
-    found = versions()
+    from featx import __version__
+
+    found = versions() | {"featx": __version__}
     names = ("pillow", backbone.library, "torch")
     return ", ".join(f"{name} {'.'.join(found[name].split('.')[:2])}" for name in names)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from featx.pipeline.train_prepare import PreparedTraining
     from featx.training import Inputs
 
-_MAX_ITER, _TOL = 1000, 1e-4
+_MAX_ITER, _TOL = 2000, 1e-6
 
 
 def fit_head_first(

@@ -113,7 +113,11 @@ def prepare(recipe: Recipe) -> Prepared:
     pick_device(recipe.device)
     parse_pooling(recipe.pool)
     backbone = load_backbone(
-        recipe.backbone, recipe.weights, preprocess=recipe.preprocess, seed=recipe.seed
+        recipe.backbone,
+        recipe.weights,
+        preprocess=recipe.preprocess,
+        seed=recipe.seed,
+        image_size=recipe.image_size if isinstance(recipe.image_size, int) else None,
     )
     for cut in recipe.cuts:
         backbone.check_cut(cut)

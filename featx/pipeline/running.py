@@ -20,12 +20,14 @@ from featx.report import write_report
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
-    from featx.evaluate import RunRecord
+    from featx.evaluate import ComparisonRecord, RunRecord, TrainingRecord
     from featx.recipes import Recipe
 
 
-def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
-    """Run a recipe and write its report to ``recipe.report_path``.
+def run(
+    recipe: Recipe, *, progress: Progress = SILENT
+) -> RunRecord | TrainingRecord | ComparisonRecord:
+    """Run a recipe of any task and write its report to ``recipe.report_path``.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
 
     Returns
     -------
-    RunRecord
+    RunRecord, TrainingRecord or ComparisonRecord
         Everything the report says.
 
     Raises
@@ -44,6 +46,15 @@ def run(recipe: Recipe, *, progress: Progress = SILENT) -> RunRecord:
     FeatxError
         Bad input, before anything is computed; or a failure, with what was cached kept.
     """
+    # Both stand on this module.
+    if recipe.task == "train":
+        from featx.pipeline.train_run import run_training
+
+        return run_training(recipe, progress=progress)
+    if recipe.task == "compare":
+        from featx.pipeline.comparing import run_comparison
+
+        return run_comparison(recipe, progress=progress)[0]
     return run_tracked(recipe, progress=progress)
 
 

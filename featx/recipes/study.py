@@ -146,7 +146,8 @@ def _group_name(varied: Mapping[str, Any]) -> str:
     """Return the name of a combination: ``"conv2-lr0.001-sgd-momentum0.5"``."""
     parts = []
     for field, value in varied.items():
-        text = "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        listed = isinstance(value, (list, tuple))
+        text = ("+".join(map(str, value)) or "none") if listed else str(value)
         # Words speak for themselves, numbers need their name.
         words = isinstance(value, str) or field in LIST_FIELDS
         parts.append(slug(text) if words else f"{field}{slug(text)}")

@@ -74,12 +74,11 @@ class TensorBoardRun(TrackedRun):
         self._guard.attempt(lambda: self.texts("parameters", values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Track numbers as scalars, on disk when this returns."""
+        """Track numbers as scalars."""
 
         def write() -> None:
             for name, value in finite(values).items():
                 self._writer.add_scalar(name, value, step)
-            self._writer.flush()
 
         self._guard.attempt(write)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -233,8 +234,9 @@ def test_a_server_that_is_not_there(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
     filters = list(logging.getLogger("urllib3.connectionpool").filters)
     assert track_something(listener, tmp_path) == (
-        f"Tracking with MLflow at http://127.0.0.1:{port} does not work: [Errno 111] Connection "
-        "refused. The local records are complete; the run goes on untracked."
+        f"Tracking with MLflow at http://127.0.0.1:{port} does not work: "
+        f"[Errno {errno.ECONNREFUSED}] Connection refused. "
+        "The local records are complete; the run goes on untracked."
     )
     assert caplog.records == []
     # MLflow itself adds one when it is imported for the first time.
@@ -276,6 +278,7 @@ def test_a_server_that_says_nothing(
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
+        ("sqlite:///{folder}", "unable to open database file"),
         ("sqlite:///{folder}/file/mlflow.db", "File exists"),
         ("sqlite:///{folder}/file", "file is not a database"),
         ("nonsense://x", "unsupported URI 'nonsense://x'"),

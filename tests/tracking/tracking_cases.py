@@ -55,7 +55,7 @@ class MlflowServer:
             start_new_session=True,
         )  # fmt: skip
 
-    def wait_until_healthy(self, seconds: float = 120) -> None:
+    def wait_until_healthy(self, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self._process.poll() is None, Path(self._log.name).read_text()

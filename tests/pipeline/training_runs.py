@@ -1,0 +1,18 @@
+"""Trainings of seconds, on digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from featx.recipes import Recipe, make_recipe
+
+FEW = {"train": 12, "val": 6, "test": 6}
+
+
+def training(tmp_path: Path, **values: object) -> Recipe:
+    base = {
+        "task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "limit": FEW,
+        "epochs": 2, "batch_size": 32, "out": str(tmp_path / "reports"),
+        "cache_dir": str(tmp_path / "cache"), "name": "run",
+    }  # fmt: skip
+    return make_recipe({**base, **values})
