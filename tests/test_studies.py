@@ -46,6 +46,10 @@ def test_lists_are_combined_in_their_order() -> None:
     ]  # fmt: skip
 
 
+def test_large_and_small_numbers_have_names_of_their_own() -> None:
+    assert groups(lr=[1e30, 1e-30]) == ["lr1e30", "lr1e-30"]
+
+
 def test_momentum_varies_with_sgd_alone() -> None:
     assert groups(optimizer=["adam", "sgd"], momentum=[0.5, 0.9], nesterov=[False, True]) == [
         "adam",

@@ -25,7 +25,7 @@ from featx.pipeline.about import about_run
 from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
-from featx.pipeline.studies import finished_record
+from featx.pipeline.studies import finished_record, untracked
 from featx.pipeline.tracked import track_summary, tracked_run
 from featx.pipeline.train_prepare import prepare_training
 from featx.pipeline.train_run import run_tracked_training
@@ -143,7 +143,8 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
     with tracked_run(recipe, progress=progress) as tracked:
         for run in runs:
             progress.say(f"{run.approach}: {run.recipe.network or run.recipe.backbone}")
-            record = finished_record(run.recipe) or _run(run.recipe, tracked.id, progress)
+            own = run.recipe if tracked.id is not None else untracked(run.recipe)
+            record = finished_record(own) or _run(own, tracked.id, progress)
             records.append(record)
             if isinstance(record, TrainingRecord) and record.state == "diverged":
                 notes.append(f"{run.recipe.run_name} is left out: {record.message}")

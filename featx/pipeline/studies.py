@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +62,19 @@ def run_study(study: Study, *, progress: Progress = SILENT) -> tuple[StudyRecord
         if results:
             progress.say(f"{len(results)} of {len(study.members)} runs are finished already.")
         waiting = [member for member in study.members if member.recipe.run_name not in results]
+        if tracked.id is None:
+            # Tracking does not work, which has been said: the runs need not find out again.
+            waiting = [replace(m, recipe=untracked(m.recipe)) for m in waiting]
         results |= _run_members(waiting, recipe, tracked.id, progress)
         record = _record(study, results, time.perf_counter() - start)
         report = write_report(record, recipe.report_path)
         track_summary(tracked, record, recipe.report_path)
     return record, report
+
+
+def untracked(recipe: Recipe) -> Recipe:
+    """Return a recipe whose run no tracker hears of."""
+    return recipe.model_copy(update={"track": "none"})
 
 
 def finished_runs(study: Study) -> int:

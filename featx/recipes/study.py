@@ -147,7 +147,8 @@ def _group_name(varied: Mapping[str, Any]) -> str:
     parts = []
     for field, value in varied.items():
         listed = isinstance(value, (list, tuple))
-        text = ("+".join(map(str, value)) or "none") if listed else str(value)
+        # The plus of 1e+30 would be lost in a file name, and is not needed.
+        text = ("+".join(map(str, value)) or "none") if listed else str(value).replace("e+", "e")
         # Words speak for themselves, numbers need their name.
         words = isinstance(value, str) or field in LIST_FIELDS
         parts.append(slug(text) if words else f"{field}{slug(text)}")

@@ -1,0 +1,172 @@
+"""A comparison sees the same images everywhere, chooses on validation, and tests in pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from scipy import stats
+
+import featx
+from featx.errors import FeatxError, RecipeError
+from featx.evaluate import ComparisonRecord, read_record
+from featx.pipeline import compared_runs, run_comparison
+from featx.pipeline.predictions import TRUTH, read_predictions
+from featx.recipes import Recipe, make_recipe
+
+
+def comparison(tmp_path: Path, **values: object) -> Recipe:
+    base = {
+        "task": "compare", "backbone": "resnet18", "weights": "none", "preprocess": "torch",
+        "cuts": ["layer1", "layer2"], "image_size": 32, "dataset": "digits", "C": 0.01,
+        "limit": {"train": 10, "val": 5, "test": 10}, "epochs": 2, "batch_size": 25, "jobs": 1,
+        "out": str(tmp_path / "reports"), "cache_dir": str(tmp_path / "cache"), "name": "all",
+        "approaches": ["probe", "frozen", "scratch"], "scratch": ["conv2"],
+        "per_approach": {"scratch": {"epochs": 6, "lr": 0.003}},
+    }  # fmt: skip
+    return make_recipe({**base, **values})
+
+
+def test_the_table_holds_every_approach_on_the_same_images(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path)
+    record = featx.run(recipe)
+    assert isinstance(record, ComparisonRecord)
+    assert read_record(recipe.report_path) == record
+    names = [a.name for a in record.approaches]
+    assert names == ["probe layer1", "probe layer2", "frozen", "scratch-conv2"]
+    val = {a.name: a.splits["val"].accuracy for a in record.approaches}
+    assert record.chosen_on == "val"
+    assert val[record.best] == max(val.values())
+    digest = featx.load_dataset("digits", limit={"train": 10, "val": 5, "test": 10}).splits["test"].digest
+    folder = recipe.report_path / "runs"
+    places = {
+        "probe layer1": ("probe", "layer1"), "probe layer2": ("probe", "layer2"),
+        "frozen": ("frozen", ""), "scratch-conv2": ("scratch-conv2", ""),
+    }  # fmt: skip
+    truth = read_predictions(folder / "frozen", TRUTH, "test", digest)
+    right = {
+        name: read_predictions(folder / run, cut, "test", digest) == truth
+        for name, (run, cut) in places.items()
+    }
+    raw = {}
+    for approach in record.approaches:
+        name, pair = approach.name, approach.against_best
+        assert approach.splits["test"].accuracy == pytest.approx(right[name].mean())
+        if name == record.best:
+            assert pair is None
+            continue
+        only_best = int((right[record.best] & ~right[name]).sum())
+        only_this = int((right[name] & ~right[record.best]).sum())
+        assert (pair.only_best, pair.only_this) == (only_best, only_this)
+        assert pair.difference == pytest.approx((only_best - only_this) / len(truth))
+        assert pair.low <= pair.difference <= pair.high
+        n = only_best + only_this
+        raw[name] = stats.binomtest(only_best, n).pvalue if n else 1.0
+        assert pair.p == pytest.approx(raw[name])
+    # Holm: the smallest p times their number, and so on, never falling.
+    largest = 0.0
+    for rank, name in enumerate(sorted(raw, key=lambda n: raw[n])):
+        largest = max(largest, min(1.0, raw[name] * (len(raw) - rank)))
+        pair = next(a.against_best for a in record.approaches if a.name == name)
+        assert pair.p_adjusted == pytest.approx(largest)
+    text = (recipe.report_path / "report.md").read_text()
+    for approach in record.approaches:
+        assert approach.what in text
+
+
+def test_costs_are_those_of_what_is_used(tmp_path: Path) -> None:
+    record = featx.run(comparison(tmp_path))
+    by_name = {a.name: a for a in record.approaches}
+    # ResNet-18 up to layer1: conv1 9,408, bn1 128, four 3x3 convolutions of 64 with BN.
+    assert by_name["probe layer1"].stored_bytes > 4 * (9_408 + 128 + 4 * (36_864 + 128))
+    assert by_name["probe layer1"].n_trained == 10 * 65
+    assert by_name["frozen"].n_trained == 5_130
+    assert by_name["scratch-conv2"].n_trained == 62_006
+    assert by_name["probe layer1"].multiply_adds < by_name["frozen"].multiply_adds
+    assert by_name["frozen"].stored_bytes > 4 * 11_000_000
+    assert "sgd" not in by_name["scratch-conv2"].settings
+    assert "6 epochs" in by_name["scratch-conv2"].settings
+
+
+def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path)
+    featx.run(recipe)
+    records = sorted((recipe.report_path / "runs").glob("*/results.json"))
+    before = [path.stat().st_mtime_ns for path in records]
+    assert len(before) == 3
+    featx.run(recipe)
+    assert [path.stat().st_mtime_ns for path in records] == before
+
+
+def test_an_approach_can_have_settings_of_its_own(tmp_path: Path) -> None:
+    recipe = comparison(
+        tmp_path, approaches=["frozen", "finetune", "lp-ft"], cuts=(),
+        per_approach={"finetune": {"lr": 1e-5, "augment": ["flip"]}},
+    )  # fmt: skip
+    runs = {run.approach: run.recipe for run in compared_runs(recipe)}
+    assert runs["finetune"].lr == 1e-5
+    assert runs["finetune"].augment == ("flip",)
+    assert (runs["frozen"].lr, runs["frozen"].augment) == (None, ())
+    assert {r.network for r in runs.values()} == {"resnet18"}
+    assert {r.mode for r in runs.values()} == {"frozen", "finetune", "lp-ft"}
+    assert len({r.seed for r in runs.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"cuts": ()}, ["No cut is given to probe", "--approaches frozen,finetune"]),
+        ({"per_approach": {"fintune": {}}}, ["'fintune'", "no approach of this comparison"]),
+        ({"per_approach": {"scratch": {"lrr": 1}}}, ["approach scratch", "'lrr'", "'lr'"]),
+        ({"approaches": ["probe", "magic"]}, ["approaches", "'probe'"]),
+        ({"approaches": []}, ["approaches is []"]),
+    ],
+)
+def test_a_wrong_comparison_is_explained(tmp_path: Path, values: dict, words: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        compared_runs(comparison(tmp_path, **values))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_predictions_of_other_images_are_never_compared(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path, approaches=["frozen", "scratch"], cuts=())
+    run_comparison(recipe)
+    folder = recipe.report_path / "runs" / "frozen"
+    with pytest.raises(FeatxError, match="of other test images"):
+        read_predictions(folder, "", "test", "0" * 64)
+    with pytest.raises(FeatxError, match="cannot be read"):
+        read_predictions(folder, "layer9", "test", "0" * 64)
+    from safetensors.numpy import save_file
+
+    path = folder / "predictions.safetensors"
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    # One more is right, or one that was right is not.
+    first = arrays["|test"][0] == arrays["(truth)|test"][0]
+    arrays["|test"][0] = arrays["(truth)|test"][0] + (1 if first else 0)
+    save_file(arrays, path, metadata=metadata)
+    with pytest.raises(FeatxError, match="do not agree with its record"):
+        run_comparison(recipe)
+
+
+def test_a_diverged_approach_is_left_out_and_said(tmp_path: Path) -> None:
+    recipe = comparison(
+        tmp_path, approaches=["frozen", "scratch"], cuts=(),
+        per_approach={"scratch": {"lr": 1e30, "optimizer": "sgd"}},
+    )  # fmt: skip
+    record, _ = run_comparison(recipe)
+    assert [a.name for a in record.approaches] == ["frozen"]
+    assert any("scratch-conv2 is left out: The loss was" in note for note in record.notes)
+
+
+def test_without_validation_the_test_split_chooses_and_that_is_said(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path, approaches=["frozen", "scratch"], cuts=(), val=0,
+                        limit={"train": 10, "test": 10})  # fmt: skip
+    record, _ = run_comparison(recipe)
+    assert record.chosen_on == "test"
+    assert "flatters" in record.notes[0]
+    assert np.isfinite(record.timing["total_s"])

@@ -1,0 +1,160 @@
+"""Grids and repeats: every run once, one table, and what is finished stays finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from training_runs import FEW
+
+from featx.errors import UsageError
+from featx.evaluate import StudyRecord, read_record
+from featx.pipeline import finished_runs, run_study
+from featx.progress import Progress
+from featx.recipes import Study, make_study
+
+
+class Ears(Progress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def study(tmp_path: Path, **values: object) -> Study:
+    base = {
+        "task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "limit": FEW,
+        "epochs": 2, "batch_size": 32, "out": str(tmp_path / "reports"), "jobs": 1,
+        "cache_dir": str(tmp_path / "cache"), "name": "study",
+    }  # fmt: skip
+    return make_study({**base, **values})
+
+
+def test_a_grid_runs_every_combination_and_a_second_call_none(tmp_path: Path) -> None:
+    grid = study(tmp_path, network=["conv2", "cnn-a"], lr=[0.003, 1e-9])
+    record, report = run_study(grid)
+    assert report == tmp_path / "reports" / "study" / "report.md"
+    assert read_record(report.parent) == record
+    assert record.axes == {"network": ["conv2", "cnn-a"], "lr": [0.003, 1e-9]}
+    assert [row.group for row in record.rows] == [
+        "conv2-lr0.003", "conv2-lr1e-09", "cnn-a-lr0.003", "cnn-a-lr1e-09",
+    ]  # fmt: skip
+    states = [row.state for row in record.rows]
+    assert states[1] == states[3] == "did not learn"
+    assert "did not learn" in report.read_text()
+    folders = [report.parent / row.folder for row in record.rows]
+    assert all((folder / "report.md").is_file() for folder in folders)
+    before = [(folder / "results.json").stat().st_mtime_ns for folder in folders]
+    assert finished_runs(grid) == 4
+    ears = Ears()
+    again, _ = run_study(grid, progress=ears)
+    assert "4 of 4 runs are finished already." in ears.said
+    assert [(folder / "results.json").stat().st_mtime_ns for folder in folders] == before
+    assert again.rows == record.rows
+
+
+def test_a_run_of_other_settings_is_not_taken_for_finished(tmp_path: Path) -> None:
+    run_study(study(tmp_path, lr=[0.003, 0.001]))
+    assert finished_runs(study(tmp_path, lr=[0.003, 0.001])) == 2
+    assert finished_runs(study(tmp_path, lr=[0.003, 0.001], epochs=3)) == 0
+
+
+def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch) -> None:
+    grid = study(tmp_path, lr=[0.003, 0.002, 0.001])
+    import featx.pipeline.studies as studies
+
+    run_one, calls = studies._run_one, []
+
+    def stop_at_second(recipe, parent, progress):
+        calls.append(recipe.run_name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return run_one(recipe, parent, progress)
+
+    monkeypatch.setattr(studies, "_run_one", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(grid)
+    assert finished_runs(grid) == 1
+    calls.clear()
+    monkeypatch.setattr(studies, "_run_one", lambda *a: (calls.append(a[0].run_name), run_one(*a))[1])
+    record, _ = run_study(grid)
+    assert calls == ["lr0.002", "lr0.001"]
+    assert len(record.rows) == 3
+
+
+def test_repeats_have_their_own_seeds_images_and_a_spread(tmp_path: Path) -> None:
+    record, report = run_study(study(tmp_path, repeats=3, epochs=3, lr=0.003))
+    assert [row.seed for row in record.rows] == [0, 1, 2]
+    assert [row.repeat for row in record.rows] == [1, 2, 3]
+    digests = {
+        json.loads((report.parent / row.folder / "results.json").read_text())["dataset"]["splits"][
+            "train"
+        ]["digest"]
+        for row in record.rows
+    }
+    assert len(digests) == 3
+    values = np.array([row.top1["test"] for row in record.rows])
+    found = next(s for s in record.spreads if (s.split, s.metric) == ("test", "top1"))
+    assert (found.n, found.min, found.max) == (3, values.min(), values.max())
+    assert found.mean == pytest.approx(values.mean())
+    assert found.std == pytest.approx(values.std(ddof=1))
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((max(low, 0), min(high, 1)))
+    assert {s.metric for s in record.spreads} == {"top1", "top5"}
+    assert len(record.curves) == 3
+    assert len(record.curves[0].values["loss train"]) == 3
+    assert any("Each repeat draws its own images" in note for note in record.notes)
+
+
+def test_runs_in_worker_processes_give_the_same_table(tmp_path: Path) -> None:
+    one, _ = run_study(study(tmp_path / "one", lr=[0.003, 0.001]))
+    two, _ = run_study(study(tmp_path / "two", lr=[0.003, 0.001], jobs=2))
+    assert [row.group for row in one.rows] == [row.group for row in two.rows]
+    for a, b in zip(one.rows, two.rows, strict=True):
+        # Other numbers of threads add in another order.
+        assert a.top1["val"] == pytest.approx(b.top1["val"], abs=0.05)
+
+
+def test_a_run_that_fails_or_diverges_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
+    record, report = run_study(
+        study(tmp_path, network=["conv2", "cnn-c"], optimizer="sgd", lr=[0.01, 1e30])
+    )
+    states = {row.group: row.state for row in record.rows}
+    assert states["conv2-lr1e30"] == "diverged"
+    assert states["conv2-lr0.01"] not in ("diverged", "failed")
+    assert "learning rate" in record.rows[1].message
+    text = report.read_text()
+    assert "diverged" in text
+    tiny = study(tmp_path, name="tiny", network=["conv2", "conv3"], image_size=20)
+    record, _ = run_study(tiny)
+    failed = [row for row in record.rows if row.state == "failed"]
+    assert [row.group for row in failed] != []
+    assert "20 x 20" in failed[0].message
+
+
+def test_a_study_of_nothing_but_failures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Every run of study failed.*8 x 8"):
+        run_study(study(tmp_path, image_size=8, lr=[0.1, 0.2]))
+
+
+def test_probes_are_studied_per_cut(tmp_path: Path) -> None:
+    grid = make_study(
+        {
+            "backbone": "resnet18", "weights": "none", "cuts": ["layer1", "layer2"],
+            "pool": ["avg", "max"], "image_size": 32, "dataset": "digits", "preprocess": "torch",
+            "limit": {"train": 6, "val": 3, "test": 3}, "C": 0.01, "name": "probes",
+            "out": str(tmp_path / "reports"), "cache_dir": str(tmp_path / "cache"), "jobs": 1,
+        }
+    )  # fmt: skip
+    record, report = run_study(grid)
+    assert isinstance(record, StudyRecord)
+    assert record.task == "probe"
+    assert [(row.group, row.label) for row in record.rows] == [
+        ("avg", "layer1"), ("avg", "layer2"), ("max", "layer1"), ("max", "layer2"),
+    ]  # fmt: skip
+    assert set(record.rows[0].top5) == {"val", "test"}
+    assert "layer2" in report.read_text()
