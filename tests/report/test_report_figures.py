@@ -8,29 +8,32 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from record_cases import COMPARISONS, STUDIES, TRAININGS
 from report_cases import CASES
 
-from featx.report.figures import (
-    accuracy_figure,
-    classes_figure,
-    confusion_figure,
-    draw_figures,
-    shown_split,
-)
+from featx.report.class_figures import classes_figure, confusion_figure, shown_split
+from featx.report.comparison_figures import approaches_figure, time_figure
+from featx.report.figures import draw_figures
+from featx.report.probe_figures import accuracy_figure
+from featx.report.study_figures import accuracies_figure, overlaid_figure, panels_figure
+from featx.report.training_figures import history_figure
 
 cases = pytest.mark.parametrize("record", CASES.values(), ids=CASES.keys())
 
 
 def drawn_figures(record):
     worst = max(record.results, key=lambda result: len(result.splits))
-    return [accuracy_figure(record), classes_figure(record), confusion_figure(worst)]
+    split = shown_split(worst.splits)
+    confusion = confusion_figure(worst.cut, worst.head, split, worst.splits[split])
+    return [accuracy_figure(record), classes_figure(record.dataset), confusion]
 
 
 def tick_labels(axis):
     """Labels of the ticks that are drawn: matplotlib also keeps some beyond the ends."""
     low, high = sorted(axis.get_view_interval())
-    labels = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
-    return [label for place, label in labels if low <= place <= high]
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    # Inner axes share the numbers of the outer ones and draw none.
+    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
 
 
 def boxes(figure, labels):
@@ -38,9 +41,30 @@ def boxes(figure, labels):
     return [label.get_window_extent(renderer) for label in labels if label.get_text()]
 
 
+OTHER_FIGURES = {
+    **{f"history, {name}": (history_figure, r) for name, r in TRAININGS.items() if r.history},
+    **{f"accuracies, {name}": (accuracies_figure, r) for name, r in STUDIES.items()},
+    **{f"overlaid, {name}": (overlaid_figure, STUDIES[name]) for name in ("3 groups of 5", "1 epoch")},
+    **{f"panels, {name}": (panels_figure, STUDIES[name]) for name in ("24 runs", "6 groups")},
+    **{f"approaches, {name}": (approaches_figure, r) for name, r in COMPARISONS.items()},
+    **{f"times, {name}": (time_figure, r) for name, r in COMPARISONS.items()},
+}
+del OTHER_FIGURES["accuracies, all failed"]
+
+
+@pytest.mark.parametrize("case", OTHER_FIGURES)
+def test_no_tick_label_of_other_records_touches_another(case: str) -> None:
+    draw, record = OTHER_FIGURES[case]
+    _check_labels([draw(record)])
+
+
 @cases
 def test_no_tick_label_touches_another_or_leaves_the_canvas(record) -> None:
-    for figure in drawn_figures(record):
+    _check_labels(drawn_figures(record))
+
+
+def _check_labels(figures) -> None:
+    for figure in figures:
         figure.canvas.draw()
         canvas = figure.bbox
         for axes in figure.axes:
@@ -101,7 +125,7 @@ def test_the_legend_covers_no_point(record) -> None:
 
 @cases
 def test_class_histograms_count_the_records_images(record) -> None:
-    figure = classes_figure(record)
+    figure = classes_figure(record.dataset)
     for axes, split in zip(figure.axes, record.dataset.splits.values(), strict=True):
         heights = [bar.get_height() for bar in axes.patches]
         assert heights == [split.counts[label] for label in record.dataset.classes]
@@ -111,9 +135,10 @@ def test_class_histograms_count_the_records_images(record) -> None:
 @cases
 def test_a_confusion_matrix_is_the_records(record) -> None:
     result = record.results[0]
-    figure = confusion_figure(result)
+    split = shown_split(result.splits)
+    metrics = result.splits[split]
+    figure = confusion_figure(result.cut, result.head, split, metrics)
     axes = figure.axes[0]
-    metrics = result.splits[shown_split(result)]
     counts = np.array(metrics.confusion)
     share = axes.images[0].get_array()
     np.testing.assert_allclose(share, counts / np.maximum(counts.sum(1, keepdims=True), 1))
@@ -126,7 +151,7 @@ def test_a_confusion_matrix_is_the_records(record) -> None:
 
 
 def test_test_is_shown_where_there_is_one() -> None:
-    assert shown_split(CASES["5 classes"].results[0]) == "test"
+    assert shown_split(CASES["5 classes"].results[0].splits) == "test"
 
 
 @cases
@@ -141,7 +166,7 @@ def test_every_figure_is_a_png_with_words_for_those_who_do_not_see_it(record) ->
         assert figure.alt
     for number, result in enumerate(record.results):
         (mine,) = [figure for figure in figures if figure.result == number]
-        assert f"{result.accuracy[shown_split(result)]:.3f}" in mine.alt
+        assert f"{result.accuracy[shown_split(result.splits)]:.3f}" in mine.alt
 
 
 def test_figures_are_the_same_bytes_every_time() -> None:

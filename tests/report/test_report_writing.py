@@ -41,7 +41,7 @@ def test_results_json_has_an_accuracy_per_cut_and_split(tmp_path: Path) -> None:
     record = CASES["5 classes"]
     write_report(record, tmp_path)
     document = json.loads((tmp_path / "results.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     for result, written in zip(record.results, document["results"], strict=True):
         assert written["accuracy"] == {s: m.accuracy for s, m in result.splits.items()}
 
