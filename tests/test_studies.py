@@ -1,4 +1,4 @@
-"""A recipe with lists comes to the runs its author meant, each with its own name, seed and folder."""
+"""A recipe with lists comes to the runs its author meant, each with its own name and seed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_d3s_grid_has_its_24_runs() -> None:
     study = load_study("d3-grid")
     assert len(study.members) == 24
     settings = {
-        (m.recipe.network, m.recipe.lr, m.recipe.optimizer, m.recipe.momentum if m.recipe.optimizer == "sgd" else None)
-        for m in study.members
-    }  # fmt: skip
+        (r.network, r.lr, r.optimizer, r.momentum if r.optimizer == "sgd" else None)
+        for r in (member.recipe for member in study.members)
+    }
     networks = ("grid-relu", "grid-relu-bn", "grid-leaky-bn", "grid-leaky-bn-dropout")
     ways = (("adam", None), ("sgd", 0.5), ("sgd", 0.9))
     assert settings == {(n, lr, o, m) for n in networks for lr in (0.001, 0.005) for o, m in ways}

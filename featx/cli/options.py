@@ -21,8 +21,8 @@ PANELS = {
     "Head": ("standardize", "C", "max_iter", "tol", "refit"),
     "Training": (
         "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
-        "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end", "warmup_epochs",
-        "step_epochs", "step_gamma", "label_smoothing", "augment", "patience", "monitor", "keep",
+        "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end",
+        "warmup_epochs", "step_epochs", "step_gamma", "label_smoothing", "augment", "patience", "monitor", "keep",
         "clip_norm", "ema", "channels_last", "compile", "resume",
     ),
     "Machine": (

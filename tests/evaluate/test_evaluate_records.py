@@ -88,7 +88,10 @@ def test_another_schema_is_refused_before_anything_else(version: Any, tmp_path: 
     # A record of the future has keys and forms this featx knows nothing about.
     values = {"schema_version": version, "everything": "else"}
     message = refused(write(tmp_path / "results.json", values))
-    assert f"has schema version {version!r}; this featx reads versions 1 and {SCHEMA_VERSION}." in message
+    assert (
+        f"has schema version {version!r}; this featx reads versions 1 and {SCHEMA_VERSION}."
+        in message
+    )
     assert "Use the featx that wrote it" in message
 
 

@@ -39,7 +39,11 @@ def test_the_table_holds_every_approach_on_the_same_images(tmp_path: Path) -> No
     val = {a.name: a.splits["val"].accuracy for a in record.approaches}
     assert record.chosen_on == "val"
     assert val[record.best] == max(val.values())
-    digest = featx.load_dataset("digits", limit={"train": 10, "val": 5, "test": 10}).splits["test"].digest
+    digest = (
+        featx.load_dataset("digits", limit={"train": 10, "val": 5, "test": 10})
+        .splits["test"]
+        .digest
+    )
     folder = recipe.report_path / "runs"
     places = {
         "probe layer1": ("probe", "layer1"), "probe layer2": ("probe", "layer2"),

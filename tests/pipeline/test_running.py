@@ -18,8 +18,8 @@ import featx
 from featx.backbones import Capture
 from featx.errors import BudgetExceeded, RecipeError
 from featx.pipeline import candidates, make_plan, prepare
-from featx.pipeline.fitting import jobs_that_fit
 from featx.pipeline.about import portable_settings, repeat_command
+from featx.pipeline.fitting import jobs_that_fit
 from featx.recipes import Recipe, make_recipe
 
 BASE = {

@@ -65,7 +65,7 @@ def test_a_run_of_other_settings_is_not_taken_for_finished(tmp_path: Path) -> No
 
 def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch) -> None:
     grid = study(tmp_path, lr=[0.003, 0.002, 0.001])
-    import featx.pipeline.studies as studies
+    from featx.pipeline import studies
 
     run_one, calls = studies._run_one, []
 
@@ -80,7 +80,9 @@ def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkey
         run_study(grid)
     assert finished_runs(grid) == 1
     calls.clear()
-    monkeypatch.setattr(studies, "_run_one", lambda *a: (calls.append(a[0].run_name), run_one(*a))[1])
+    monkeypatch.setattr(
+        studies, "_run_one", lambda *a: (calls.append(a[0].run_name), run_one(*a))[1]
+    )
     record, _ = run_study(grid)
     assert calls == ["lr0.002", "lr0.001"]
     assert len(record.rows) == 3

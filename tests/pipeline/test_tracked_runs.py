@@ -26,7 +26,7 @@ class Ears(Progress):
         self.warned.append(text)
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A client of the store that featx writes to: SQLite in the working folder."""
     from mlflow import MlflowClient
@@ -94,7 +94,10 @@ def test_a_probe_is_tracked_per_cut_and_a_divergence_is_told(tmp_path: Path, cli
     record = featx.run(recipe)
     with pytest.raises(featx.FeatxError):
         featx.run(training(tmp_path, optimizer="sgd", lr=1e30, track="mlflow", name="bad"))
-    with pytest.raises(KeyboardInterrupt), tracked_run(training(tmp_path, track="mlflow", name="stopped")):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracked_run(training(tmp_path, track="mlflow", name="stopped")),
+    ):
         raise KeyboardInterrupt
     runs = runs_of(client)
     assert runs["probe"].data.metrics["layer1/test_top1"] == pytest.approx(

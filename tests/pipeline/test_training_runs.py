@@ -40,13 +40,23 @@ def test_a_training_leaves_model_record_report_and_predictions(tmp_path: Path) -
     record = featx.run(recipe)
     assert isinstance(record, TrainingRecord)
     assert read_record(recipe.report_path) == record
-    assert (record.network.name, record.mode, record.network.random) == ("featx/conv2", "scratch", True)
+    assert (record.network.name, record.mode, record.network.random) == (
+        "featx/conv2",
+        "scratch",
+        True,
+    )
     assert record.network.n_parameters == record.network.n_trained
     assert record.kept_by == "val loss"
     assert record.splits["test"].accuracy > 0.5
     assert record.splits["test"].top5 > record.splits["test"].accuracy
     names = {p.relative_to(recipe.report_path).as_posix() for p in recipe.report_path.rglob("*")}
-    assert {"model.safetensors", "results.json", "results.csv", "report.md", "predictions.safetensors"} <= names
+    assert {
+        "model.safetensors",
+        "results.json",
+        "results.csv",
+        "report.md",
+        "predictions.safetensors",
+    } <= names
     # Nothing is left to continue.
     assert "checkpoint.pt" not in names
     split = featx.load_dataset("digits", limit=FEW).splits["test"]
@@ -68,7 +78,9 @@ def test_the_model_file_predicts_what_the_training_did_and_is_a_backbone(tmp_pat
     assert str(tmp_path) not in repeat
     backbone = featx.load_backbone(str(path))
     split = featx.load_dataset("digits", limit=FEW).splits["test"]
-    outputs = featx.extract(backbone, ["output", "conv2"], split.images, image_size=16, pool="flatten")
+    outputs = featx.extract(
+        backbone, ["output", "conv2"], split.images, image_size=16, pool="flatten"
+    )
     predicted = read_predictions(recipe.report_path, "", "test", split.digest)
     assert np.array_equal(outputs["output"].argmax(axis=1), predicted)
     assert outputs["conv2"].shape == (60, 16 * 2 * 2)
@@ -147,7 +159,9 @@ def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: P
     head = model.fc
     model.fc = torch.nn.Identity()
     rows = {
-        name: model(prepared.preprocess.to_input(torch.from_numpy(split.images.array), "cpu", False))
+        name: model(
+            prepared.preprocess.to_input(torch.from_numpy(split.images.array), "cpu", False)
+        )
         .detach()
         .numpy()
         for name, split in dataset.splits.items()
@@ -221,7 +235,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, monkeypatch)
 
 
 def _interrupt(monkeypatch, behind: int) -> None:
-    import featx.training.loop as loop
+    from featx.training import loop
 
     line = loop.epoch_line
 
@@ -279,7 +293,7 @@ def test_the_range_test_leaves_a_plot(tmp_path: Path) -> None:
     assert len(found.rates) == len(found.losses) > 20
 
 
-@pytest.mark.real()
+@pytest.mark.real
 def test_a_frozen_pretrained_network_beats_a_random_one(tmp_path, shared_dir, cifar_dir) -> None:
     weights = shared_dir / "weights" / "resnet18.IMAGENET1K_V1.safetensors"
     settings = {

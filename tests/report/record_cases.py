@@ -24,7 +24,9 @@ from featx.evaluate import (
     spread,
 )
 
-CIFAR10 = named("airplane automobile bird cat deer dog frog horse ship truck".split())
+CIFAR10 = named(
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+)
 
 
 def common(classes: dict[int, str], splits: tuple[str, ...]) -> dict[str, Any]:
@@ -99,7 +101,9 @@ def make_training(
     **fields: object,
 ) -> TrainingRecord:
     """Return a training whose last epoch but two (or the first) was kept."""
-    metrics = {s: make_metrics(300, 80 + i, classes, i) for i, s in enumerate(splits) if s != "train"}
+    metrics = {
+        s: make_metrics(300, 80 + i, classes, i) for i, s in enumerate(splits) if s != "train"
+    }
     if len(classes) > 5:
         metrics = {s: m.model_copy(update={"top5": 0.975}) for s, m in metrics.items()}
     values = common(classes, splits) | {
@@ -117,7 +121,9 @@ def make_training(
     return TrainingRecord.model_validate(values | fields)
 
 
-def make_row(run: str, group: str, settings: dict[str, Any], score: float, **fields: object) -> StudyRow:
+def make_row(
+    run: str, group: str, settings: dict[str, Any], score: float, **fields: object
+) -> StudyRow:
     values = {
         "run": run,
         "group": group,
@@ -164,7 +170,9 @@ def make_study(rows: list[StudyRow], **fields: object) -> StudyRecord:
             values = {"top1 val": top1, "loss val": [2.3 * (1 - a) for a in top1]}
             curves.append(Curve(run=row.run, group=row.group, values=values))
     names = dict.fromkeys(name for row in rows for name in row.settings)
-    axes = {n: list(dict.fromkeys(str(r.settings[n]) for r in rows if n in r.settings)) for n in names}
+    axes = {
+        n: list(dict.fromkeys(str(r.settings[n]) for r in rows if n in r.settings)) for n in names
+    }
     values = common(CIFAR10, ("train", "val", "test")) | {
         "task": "train",
         "axes": axes,
@@ -291,7 +299,9 @@ def twelve_approaches() -> list[ApproachRecord]:
     """Return twelve approaches, some of the same time and accuracy."""
     probes = [
         make_approach(
-            f"probe at conv{i}_block{i}_out", {"val": 200 - 9 * i, "test": 205 - 9 * i}, train_s=2.0 + i
+            f"probe at conv{i}_block{i}_out",
+            {"val": 200 - 9 * i, "test": 205 - 9 * i},
+            train_s=2.0 + i,
         )
         for i in range(1, 7)
     ]
@@ -305,7 +315,7 @@ def twelve_approaches() -> list[ApproachRecord]:
             {"val": 75, "test": 66}, "finetune", train_s=1300.0,
         ),
         make_approach("cnn-a", {"val": 270, "test": 280}, "scratch", train_s=900.0, extract_s=0.0),
-        make_approach("custom", {"val": 210, "test": 220}, "scratch", train_s=7300.0, extract_s=0.0),
+        make_approach("custom", {"val": 210, "test": 220}, "scratch", train_s=7300.0),
     ]  # fmt: skip
 
 
@@ -341,7 +351,9 @@ STUDIES = {
         recipe={"name": "d4", "published": PUBLISHED},
     ),
     "1 run": make_study([make_row("only", "only", {}, 0.7)]),
-    "1 epoch": make_study([make_row(f"r{i}", f"g{i}", {"x": i}, 0.5, epochs_run=1) for i in range(3)]),
+    "1 epoch": make_study(
+        [make_row(f"r{i}", f"g{i}", {"x": i}, 0.5, epochs_run=1) for i in range(3)]
+    ),
     "6 groups": make_study(repeated_rows(tuple(f"net-{i}" for i in range(6)), 2)),
     "long names": make_study(
         [make_row(f"r{i}", f"g{i}" * 30, s, 0.4 + 0.02 * i) for i, s in enumerate(_LONG)]
@@ -363,7 +375,8 @@ STUDIES = {
     ),
     "all failed": make_study(
         [
-            make_row(f"r{i}", f"g{i}", {"x": i}, 0.5, state="failed", message="no", top1={}, top5={},
+            make_row(f"r{i}", f"g{i}", {"x": i}, 0.5, state="failed", message="no", top1={},
+                     top5={},
                      epochs_run=None, best_epoch=None)
             for i in range(2)
         ]
@@ -375,7 +388,10 @@ COMPARISONS = {
     "2 approaches": make_comparison(twelve_approaches()[4:6]),
     "1 approach": make_comparison(twelve_approaches()[:1]),
     "no validation": make_comparison(
-        [make_approach(f"a{i}", {"test": 100 + 40 * i}, train_s=0.0, extract_s=0.0) for i in range(3)]
+        [
+            make_approach(f"a{i}", {"test": 100 + 40 * i}, train_s=0.0, extract_s=0.0)
+            for i in range(3)
+        ]
     ),
     "25 alike": make_comparison(
         [make_approach(f"probe {i}", {"val": 100, "test": 100}, train_s=5.0) for i in range(25)]

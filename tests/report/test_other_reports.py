@@ -1,4 +1,4 @@
-"""Reports of trainings, studies and comparisons say what their records hold, and what went wrong."""
+"""Reports of trainings, studies and comparisons say what their records hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import csv
 from pathlib import Path
 
 import pytest
-from record_cases import COMPARISONS, STUDIES, TRAININGS, make_network, make_study, make_training, repeated_rows
+from record_cases import (
+    COMPARISONS,
+    STUDIES,
+    TRAININGS,
+    make_network,
+    make_study,
+    make_training,
+    repeated_rows,
+)
 
 from featx.evaluate import read_record
 from featx.report import (
@@ -32,7 +40,9 @@ def cells(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_a_report_is_written_read_back_and_rebuilt_to_the_same_bytes(case: str, tmp_path: Path) -> None:
+def test_a_report_is_written_read_back_and_rebuilt_to_the_same_bytes(
+    case: str, tmp_path: Path
+) -> None:
     record = ALL[case]
     report = write_report(record, tmp_path)
     assert read_record(tmp_path) == record
@@ -70,7 +80,10 @@ def test_a_training_says_its_accuracy_its_epoch_and_its_cost() -> None:
     record = TRAININGS["12 epochs"]
     text = answer_text(record)
     test = record.splits["test"]
-    assert f"{test.accuracy:.3f} (95 % interval {test.accuracy_low:.3f} to {test.accuracy_high:.3f}" in text
+    assert (
+        f"{test.accuracy:.3f} (95 % interval {test.accuracy_low:.3f} to {test.accuracy_high:.3f}"
+        in text
+    )
     assert "weights of epoch 10" in text
     assert "validation loss" in text
     assert "591,274" in text
@@ -152,7 +165,7 @@ def test_a_comparison_ranks_by_validation_and_shows_the_paired_tests() -> None:
     record = COMPARISONS["12 approaches"]
     header, rows = comparison_rows(record)
     ranked = sorted(record.approaches, key=lambda a: -a.splits["val"].accuracy)
-    assert [row[header.index("approach")] for row in rows][0] == "fine-tuned"
+    assert next(row[header.index("approach")] for row in rows) == "fine-tuned"
     for row, approach in zip(rows, ranked, strict=True):
         test = approach.splits["test"]
         assert any(f"{test.accuracy:.3f}" in cell for cell in row)

@@ -44,7 +44,10 @@ def boxes(figure, labels):
 OTHER_FIGURES = {
     **{f"history, {name}": (history_figure, r) for name, r in TRAININGS.items() if r.history},
     **{f"accuracies, {name}": (accuracies_figure, r) for name, r in STUDIES.items()},
-    **{f"overlaid, {name}": (overlaid_figure, STUDIES[name]) for name in ("3 groups of 5", "1 epoch")},
+    **{
+        f"overlaid, {name}": (overlaid_figure, STUDIES[name])
+        for name in ("3 groups of 5", "1 epoch")
+    },
     **{f"panels, {name}": (panels_figure, STUDIES[name]) for name in ("24 runs", "6 groups")},
     **{f"approaches, {name}": (approaches_figure, r) for name, r in COMPARISONS.items()},
     **{f"times, {name}": (time_figure, r) for name, r in COMPARISONS.items()},

@@ -14,7 +14,7 @@ from featx.training import load_checkpoint, save_checkpoint, train
 IDENTITY = {"network": "featx/conv2", "lr": 0.001, "train images": "abc"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "checkpoint.pt"
     save_checkpoint(path, IDENTITY, {"epoch": 3, "weights": {"a": torch.arange(1000.0)}})

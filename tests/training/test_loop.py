@@ -37,11 +37,17 @@ def test_batches_hold_every_row_once_and_never_one_alone(n: int, size: int) -> N
             {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
             lambda p: torch.optim.SGD(p, 1e-3, momentum=0.9, nesterov=True, weight_decay=0.01),
         ),
-        ({"optimizer": "adam", "weight_decay": 5e-4}, lambda p: torch.optim.Adam(p, 1e-3, weight_decay=5e-4)),
-        ({"optimizer": "adamw", "weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1)),
+        (
+            {"optimizer": "adam", "weight_decay": 5e-4},
+            lambda p: torch.optim.Adam(p, 1e-3, weight_decay=5e-4),
+        ),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.1},
+            lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1),
+        ),
         ({"optimizer": "sgd", "momentum": 0.0, "clip_norm": 0.05, "label_smoothing": 0.1}, None),
     ],
-)  # fmt: skip
+)
 def test_the_loop_takes_the_steps_of_a_plain_one(values, make) -> None:
     # One batch an epoch: the order of the images then makes no difference but for rounding.
     some = inputs(48)
@@ -101,8 +107,12 @@ def test_a_network_of_the_same_seed_comes_out_the_same() -> None:
     torch.manual_seed(2)
     run(b, some, settings(augment=("flip", "crop")))
     run(c, some, settings(augment=("flip", "crop"), seed=1))
-    same = [torch.equal(p, q) for p, q in zip(a.module.parameters(), b.module.parameters(), strict=True)]
-    other = [torch.equal(p, q) for p, q in zip(a.module.parameters(), c.module.parameters(), strict=True)]
+    same = [
+        torch.equal(p, q) for p, q in zip(a.module.parameters(), b.module.parameters(), strict=True)
+    ]
+    other = [
+        torch.equal(p, q) for p, q in zip(a.module.parameters(), c.module.parameters(), strict=True)
+    ]
     assert all(same)
     assert not any(other)
 
