@@ -23,8 +23,12 @@ class FeatxCommand(TyperCommand):
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            again = shlex.join(["featx", *sys.argv[1:]])
-            _say(f"\nInterrupted; what is cached is kept. Continue with:\n  {again}")
+            words = ["featx", *sys.argv[1:]]
+            # Studies and comparisons continue by themselves, a single training when it is asked to.
+            if self.name in ("train", "run") and "--resume" not in words:
+                words.append("--resume")
+            again = shlex.join(words)
+            _say(f"\nInterrupted; what is finished or cached is kept. Continue with:\n  {again}")
             raise typer.Exit(Interrupted.exit_code) from None
         except BrokenPipeError:
             # The reader (head, less) has gone: nothing is wrong, and nothing more to write to.

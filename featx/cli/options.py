@@ -22,8 +22,9 @@ PANELS = {
     "Training": (
         "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
         "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end",
-        "warmup_epochs", "step_epochs", "step_gamma", "label_smoothing", "augment", "patience", "monitor", "keep",
-        "clip_norm", "ema", "channels_last", "compile", "resume",
+        "warmup_epochs", "step_epochs", "step_gamma", "label_smoothing", "augment",
+        "patience", "monitor", "keep", "clip_norm", "ema", "channels_last", "compile",
+        "resume",
     ),
     "Machine": (
         "device", "precision", "batch_size", "storage", "workers", "jobs", "memory_budget",

@@ -140,9 +140,9 @@ class ChoiceRecord(StrictRecord):
 class RunRecord(StrictRecord):
     """A run: everything a report is made of.
 
-    `created` is ISO 8601 in UTC, `command` the command line that repeats the run, `cuts` stand in
-    the order of execution, `timing` holds seconds and rates by name (unit in the name), `notes`
-    what a reader must know first.
+    `created` is ISO 8601 in UTC, `command` the command line that repeats the run, `inputs_digest`
+    marks the files it read on its machine, `cuts` stand in the order of execution, `timing` holds
+    seconds and rates by name (unit in the name), `notes` what a reader must know first.
     """
 
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -151,6 +151,7 @@ class RunRecord(StrictRecord):
     command: str
     created: str
     recipe: dict[str, Any]
+    inputs_digest: str = ""
     environment: EnvironmentRecord
     dataset: DatasetRecord
     backbone: BackboneRecord

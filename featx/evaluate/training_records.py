@@ -87,6 +87,7 @@ class TrainingRecord(StrictRecord):
     command: str
     created: str
     recipe: dict[str, Any]
+    inputs_digest: str = ""
     environment: EnvironmentRecord
     dataset: DatasetRecord
     network: NetworkRecord
@@ -174,6 +175,7 @@ class StudyRecord(StrictRecord):
     command: str
     created: str
     recipe: dict[str, Any]
+    inputs_digest: str = ""
     environment: EnvironmentRecord
     dataset: DatasetRecord
     task: Literal["probe", "train"]
@@ -235,6 +237,7 @@ class ComparisonRecord(StrictRecord):
     command: str
     created: str
     recipe: dict[str, Any]
+    inputs_digest: str = ""
     environment: EnvironmentRecord
     dataset: DatasetRecord
     approaches: list[ApproachRecord] = Field(min_length=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import platform
 import shlex
@@ -42,6 +43,7 @@ def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, An
         "command": command or repeat_command(recipe),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "recipe": portable_settings(recipe),
+        "inputs_digest": inputs_digest(recipe),
         "environment": EnvironmentRecord(
             python=platform.python_version(),
             platform=platform.system() + " " + platform.machine(),
@@ -60,6 +62,21 @@ def portable_settings(recipe: Recipe) -> dict[str, Any]:
         k: _without_folder(v) if k in _FILES or str(v).endswith(".safetensors") else v
         for k, v in settings.items()
     }
+
+
+def inputs_digest(recipe: Recipe) -> str:
+    """Return a mark of the files a run reads: where they are, how long, and when they changed.
+
+    A record that tells no folder of this machine could not tell two files of one name apart.
+    """
+    parts = []
+    for text in (recipe.dataset, recipe.weights, recipe.backbone, recipe.network):
+        path = Path(str(text or "").rpartition(":")[2]).expanduser()
+        if text and path.exists() and ("/" in str(text) or path.is_file()):
+            stat = path.stat()
+            size = stat.st_size if path.is_file() else 0
+            parts.append(f"{path.resolve()} {size} {stat.st_mtime_ns if size else 0}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] if parts else ""
 
 
 def _without_folder(text: str) -> str:

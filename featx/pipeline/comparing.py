@@ -25,10 +25,8 @@ from featx.pipeline.about import about_run
 from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
-from featx.pipeline.studies import finished_record, untracked
+from featx.pipeline.studies import finished_record, train_or_resume, untracked
 from featx.pipeline.tracked import track_summary, tracked_run
-from featx.pipeline.train_prepare import prepare_training
-from featx.pipeline.train_run import run_tracked_training
 from featx.progress import SILENT, Progress
 from featx.recipes import TASK_FIELDS, make_recipe, slug
 from featx.report import write_report
@@ -150,7 +148,7 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
                 notes.append(f"{run.recipe.run_name} is left out: {record.message}")
                 continue
             found += _approaches(run, record)
-            notes += [f"{run.recipe.run_name}: {n}" for n in record.notes if n not in notes]
+            notes += [f"{run.recipe.run_name}: {note}" for note in record.notes]
         if not found:
             raise TrainingDiverged("Every training diverged: " + " ".join(notes))
         made = _record(recipe, records[0], found, notes, time.perf_counter() - start)
@@ -162,8 +160,7 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
 def _run(recipe: Recipe, parent: str | None, progress: Progress) -> RunRecord | TrainingRecord:
     if recipe.task == "probe":
         return run_tracked(recipe, parent=parent, progress=progress)
-    prepared = prepare_training(recipe.model_copy(update={"resume": True}))
-    return run_tracked_training(prepared, parent=parent, progress=progress)[0]
+    return train_or_resume(recipe, parent=parent, progress=progress)
 
 
 def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_Found]:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from featx.errors import FeatxError, UsageError
+from featx.errors import CheckpointError, FeatxError, UsageError
 from featx.evaluate import (
     Curve,
     RunRecord,
@@ -22,7 +22,12 @@ from featx.evaluate import (
 )
 from featx.extraction import memory_budget_bytes
 from featx.machine import n_cpus, pick_device
-from featx.pipeline.about import about_run, portable_settings, study_command
+from featx.pipeline.about import (
+    about_run,
+    inputs_digest,
+    portable_settings,
+    study_command,
+)
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
 from featx.pipeline.tracked import track_summary, tracked_run
@@ -100,7 +105,12 @@ def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
         return None
     if not isinstance(record, (RunRecord, TrainingRecord)):
         return None
-    return record if record.recipe == portable_settings(recipe) else None
+    same = _without_prose(record.recipe) == _without_prose(portable_settings(recipe))
+    return record if same and record.inputs_digest == inputs_digest(recipe) else None
+
+
+def _without_prose(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "description"}
 
 
 def _run_members(
@@ -137,8 +147,11 @@ def _jobs(members: Sequence[Member], recipe: Recipe) -> int:
     """Return how many runs go at the same time: a GPU and a cache are used by one at a time."""
     if recipe.jobs != "auto":
         return min(recipe.jobs, len(members))
-    plain = pick_device(recipe.device).type == "cpu" and recipe.task == "train"
-    return min(n_cpus(), len(members)) if plain else 1
+    if recipe.task != "train" or pick_device(recipe.device).type != "cpu":
+        return 1
+    # Frozen parts would be extracted by each of them.
+    frozen = any(m.recipe.mode in ("frozen", "lp-ft") or m.recipe.from_cut for m in members)
+    return 1 if frozen else min(n_cpus(), len(members))
 
 
 def _run_one(recipe: Recipe, parent: str | None, progress: Progress) -> tuple[str, Result]:
@@ -147,13 +160,24 @@ def _run_one(recipe: Recipe, parent: str | None, progress: Progress) -> tuple[st
         if recipe.task == "train":
             if threads := os.environ.get("OMP_NUM_THREADS"):
                 _set_threads(int(threads))
-            prepared = prepare_training(recipe.model_copy(update={"resume": True}))
-            record: Result = run_tracked_training(prepared, parent=parent, progress=progress)[0]
+            record: Result = train_or_resume(recipe, parent=parent, progress=progress)
         else:
             record = run_tracked(recipe, parent=parent, progress=progress)
     except FeatxError as error:
         record = str(error)
     return recipe.run_name, record
+
+
+def train_or_resume(
+    recipe: Recipe, *, parent: str | None = None, progress: Progress = SILENT
+) -> TrainingRecord:
+    """Run one training of several, from its checkpoint where there is one of these settings."""
+    try:
+        resumed = prepare_training(recipe.model_copy(update={"resume": True}))
+        return run_tracked_training(resumed, parent=parent, progress=progress)[0]
+    except CheckpointError as error:
+        progress.warn(f"{recipe.run_name} begins again: {error}")
+        return run_tracked_training(prepare_training(recipe), parent=parent, progress=progress)[0]
 
 
 def _set_threads(n: int) -> None:

@@ -19,6 +19,7 @@ from featx.training import (
     ImageInputs,
     Inputs,
     Learner,
+    check_room,
     encode,
     resident_images,
     tail_behind,
@@ -48,10 +49,12 @@ class CachedPart:
         The network as it was loaded.
     point : CutPoint
         Where the frozen part ends.
-    tail : nn.Module
-        What stands behind it, sharing the network's layers.
+    learner : Learner
+        Of what stands behind it: a tail that shares the network's layers.
     channels_last : bool
         Whether the tail takes maps as (n, h, w, c).
+    settings : Settings
+        How the features are computed.
     """
 
     backbone: Backbone
@@ -133,6 +136,9 @@ def image_inputs(
     prepared: PreparedTraining, progress: Progress = SILENT, *, splits: Sequence[str] = _ALL
 ) -> dict[str, Inputs]:
     """Return the images of those of `splits` that there are, resized, on the device."""
+    n_images = sum(len(split) for _, split in _chosen(prepared, splits))
+    budget = memory_budget_bytes(prepared.recipe.memory_budget)
+    check_room(n_images, prepared.input_size, budget)
     inputs: dict[str, Inputs] = {}
     for name, split in _chosen(prepared, splits):
         images = prepared.images.get(name)
@@ -173,9 +179,6 @@ def feature_inputs(
         )[part.point.module]
         targets = encode(split.y, prepared.labels, prepared.device)
         inputs[name] = FeatureInputs(_shaped(found, part).to(prepared.device), targets)
-    part.backbone.model.to(prepared.device)
-    for parameter in part.learner.parameters.values():
-        parameter.requires_grad_(True)
     return inputs
 
 

@@ -86,6 +86,7 @@ class PreparedTraining:
             "classes": [self.dataset.classes[label] for label in self.labels],
             "image size": list(self.input_size),
             "preprocess": self.preprocess.as_dict(),
+            "storage": self.recipe.storage,
             **{f"{name} images": split.digest for name, split in self.dataset.splits.items()},
             **self.settings.as_dict(),
         }
@@ -134,8 +135,6 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
         raise UsageError(
             "image_size is native, but the images have many sizes. Give one: --image-size 64"
         )
-    n_images = sum(len(split) for split in dataset.splits.values())
-    check_room(n_images, size, memory_budget_bytes(recipe.memory_budget))
     trainable = load_trainable(
         recipe.network,
         "none" if mode == "scratch" else recipe.weights,
@@ -150,7 +149,7 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
             "--mode scratch, or bring weights: --weights FILE"
         )
     learner = make_learner(trainable, mode, recipe.from_cut)
-    preprocess, images = _preprocess(recipe, dataset, trainable.preprocess, side, device)
+    preprocess, images = _preprocess(recipe, dataset, trainable.preprocess, side, size, device)
     return PreparedTraining(
         recipe, dataset, trainable, learner, mode, settings, preprocess, size, device, images
     )
@@ -224,6 +223,7 @@ def _preprocess(
     dataset: Dataset,
     known: Preprocess | None,
     side: int | None,
+    size: tuple[int, int],
     device: torch.device,
 ) -> tuple[Preprocess, dict[str, torch.Tensor]]:
     """Return the preprocessing, and the images that had to be read for it.
@@ -239,6 +239,7 @@ def _preprocess(
     )
     if known is not None:
         return preprocess, {}
+    check_room(len(dataset.splits["train"]), size, memory_budget_bytes(recipe.memory_budget))
     train = resident_images(
         dataset.splits["train"], preprocess, device, workers=decoders(recipe, dataset)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from featx.recipes.loading import (
     varied_fields,
 )
 from featx.recipes.recipe import Recipe, slug
+
+_LONGEST_GROUP = 90
 
 
 @dataclass(frozen=True)
@@ -116,22 +119,20 @@ def make_study(
     groups: dict[str, tuple[dict[str, Any], Recipe]] = {}
     for combination in itertools.product(*axes.values()):
         varied = _that_matter(dict(zip(axes, combination, strict=True)), {**values})
-        recipe = make_recipe({**values, **_whole(axes, varied, combination)}, where)
-        groups.setdefault(_group_name(varied), (varied, recipe))
+        plain = {field: value for field, value in values.items() if field not in axes}
+        recipe = make_recipe({**plain, **varied}, where)
+        group = _group_name(varied)
+        if groups.setdefault(group, (varied, recipe))[0] != varied:
+            raise RecipeError(
+                f"Two combinations in {where} would both be called '{group}': {groups[group][0]} "
+                f"and {varied}. Give values whose names differ."
+            )
     members = tuple(
         Member(group, varied, repeat, _member_recipe(first, group, recipe, repeat))
         for group, (varied, recipe) in groups.items()
         for repeat in range(1, first.repeats + 1)
     )
     return Study(first, axes, members, source, dict(overrides or {}))
-
-
-def _whole(
-    axes: Mapping[str, Any], varied: Mapping[str, Any], combination: tuple[Any, ...]
-) -> dict[str, Any]:
-    """Return the values of a combination, with the first one where a field does not matter."""
-    given = dict(zip(axes, combination, strict=True))
-    return {field: given[field] if field in varied else axes[field][0] for field in axes}
 
 
 def _that_matter(varied: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,10 +158,14 @@ def _group_name(varied: Mapping[str, Any]) -> str:
 
 def _member_recipe(study: Recipe, group: str, recipe: Recipe, repeat: int) -> Recipe:
     """Return the recipe of one run: its own folder under the study's, its own seed."""
+    # A long name is cut, and told from others cut alike by a mark of the whole.
+    if len(group) > _LONGEST_GROUP:
+        mark = hashlib.sha256(group.encode()).hexdigest()[:6]
+        group = f"{group[: _LONGEST_GROUP - 7]}-{mark}"
     name = group if study.repeats == 1 else f"{group}-{repeat}"
     return recipe.model_copy(
         update={
-            "name": name[:100],
+            "name": name,
             "out": str(study.report_path / "runs"),
             "repeats": 1,
             "published": {},

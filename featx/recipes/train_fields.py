@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from featx.recipes.fields import ProbeFields
-from featx.recipes.values import Count, Positive, split_commas
+from featx.recipes.values import Count, Positive, read_mapping, split_commas
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Mode = Literal["scratch", "frozen", "finetune", "lp-ft"]
@@ -98,6 +98,6 @@ class CompareFields(TrainFields):
     scratch: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
         (), description="Networks to train from scratch. Default: the backbone."
     )
-    per_approach: dict[str, dict[str, Any]] = Field(
+    per_approach: Annotated[dict[str, dict[str, Any]], BeforeValidator(read_mapping)] = Field(
         {}, description="Settings of single approaches: {finetune: {lr: 0.0001, epochs: 5}}."
     )

@@ -42,6 +42,18 @@ def read_amount(value: Any) -> Any:
     return value
 
 
+def read_mapping(value: Any) -> Any:
+    """Take YAML or JSON text for a mapping, as the command line gives it."""
+    if isinstance(value, str):
+        import yaml
+
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError:
+            return value
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 HoldOut = Annotated[int | float, BeforeValidator(read_amount), Field(ge=0)]

@@ -98,8 +98,9 @@ class FeatureInputs(Inputs):
         self.targets = targets
 
     def batch(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        """Return rows of the features."""
-        return self.features[rows]
+        """Return a copy of rows of the features: the next layer may write in place."""
+        found = self.features[rows]
+        return found.clone() if isinstance(rows, slice) else found
 
     def augmented(self, rows: torch.Tensor, augment: Augment) -> torch.Tensor:
         """Return rows of the features: images that are not there cannot be augmented."""

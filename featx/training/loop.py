@@ -119,9 +119,12 @@ def train(
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         run = _Run(learner, inputs, settings, n_classes, image_size)
-        if resume and checkpoint is not None and checkpoint.is_file():
-            run.load(load_checkpoint(checkpoint, identity or {}))
-            progress.say(f"Continuing behind epoch {run.epoch} of {settings.epochs}.")
+        if resume and checkpoint is not None:
+            if checkpoint.is_file():
+                run.load(load_checkpoint(checkpoint, identity or {}))
+                progress.say(f"Continuing behind epoch {run.epoch} of {settings.epochs}.")
+            else:
+                progress.say(f"There is no checkpoint at {checkpoint}: beginning at epoch 1.")
         total = settings.epochs * len(inputs["train"])
         done = run.epoch * len(inputs["train"])
         with progress.task("train", total, "images", done=done) as advance:
@@ -209,6 +212,11 @@ class _Run:
             for split in ("val", "test")
             if split in self.inputs
         }
+        bad = next((s.loss for s in scores.values() if not math.isfinite(s.loss)), None)
+        if bad is not None:
+            # The last step's weights are past saving, which no training loss has shown yet.
+            self.divergence = Divergence(number, len(self.batches), bad, result.learning_rate)
+            return None
         on_gpu = self.device.type == "cuda"
         record = EpochRecord(
             epoch=number,
