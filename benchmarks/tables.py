@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from featx.evaluate import RunRecord, read_record
+from featx.evaluate import RunRecord, StudyRecord, TrainingRecord, read_record, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +22,17 @@ PUBLISHED_D1 = {
     "block4_conv1": ("val", 0.84),
     "block5_conv1": ("val", 0.82),
     "conv4_block6_out": ("test", 0.91),
+}
+# Test accuracies as the sources print them, by published report.
+TRAININGS = {"d3-conv2": "0.62", "d4-cnn-a": "0.721"}
+STUDIES = {
+    "d2-custom": {"constant": "0.77", "exponential": "0.79"},
+    "d2-input-size": {"image_size32": "0.48"},
+    "d4-study": {
+        "cnn-a": "0.549 / 0.593 / 0.626",
+        "cnn-b": "0.511 / 0.529 / 0.549",
+        "cnn-c": "0.333 (one run)",
+    },
 }
 D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
 
@@ -34,8 +45,8 @@ def d1_table() -> str:
     ]  # fmt: skip
     lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---:|---:|"]
     for network, name in D1.items():
-        flattened = read_record(ROOT / "reports" / name)
-        pooled = read_record(ROOT / "reports" / f"{name}-pooled")
+        flattened = read_run(ROOT / "reports" / name)
+        pooled = read_run(ROOT / "reports" / f"{name}-pooled")
         for cut in flattened.cuts:
             split, accuracy = PUBLISHED_D1.get(cut.cut, ("", None))
             published = "" if accuracy is None else f"{accuracy:.2f} ({split})"
@@ -51,7 +62,65 @@ def _accuracies(record: RunRecord, cut: str) -> list[str]:
     return [f"{result.accuracy[split]:.3f}{mark}" for split in ("val", "test")]
 
 
-TABLES = {"d1": d1_table}
+def networks_table() -> str:
+    """Return the trainings that are published, each beside its document's own figure."""
+    header = [
+        "network", "training images", "epochs", "published top-1", "top-1 (95 % interval)", "top-5",
+        "parameters", "report",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(header) + " |", "|---|---:|---:|---:|---:|---:|---:|---|"]
+    for name, published in TRAININGS.items():
+        record = read_record(ROOT / "reports" / name)
+        assert isinstance(record, TrainingRecord)
+        test = record.splits["test"]
+        cells = [
+            record.network.name.partition("/")[2],
+            f"{record.dataset.splits['train'].n:,}",
+            f"{record.best_epoch} of {len(record.history)}",
+            published,
+            f"{test.accuracy:.3f} ({test.accuracy_low:.3f} to {test.accuracy_high:.3f})",
+            f"{test.top5:.3f}",
+            f"{record.network.n_parameters:,}",
+            f"[{name}](reports/{name}/report.md)",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def studies_table() -> str:
+    """Return the groups of the published studies, each beside its document's own figures."""
+    header = [
+        "study",
+        "group",
+        "runs",
+        "epochs",
+        "published top-1",
+        "top-1 min / mean / max",
+        "top-5 mean",
+    ]
+    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---:|---:|"]
+    for name, published in STUDIES.items():
+        record = read_record(ROOT / "reports" / name)
+        assert isinstance(record, StudyRecord)
+        found = {(s.group, s.metric): s for s in record.spreads if s.split == "test"}
+        epochs = {row.group: row.epochs_run for row in record.rows}
+        for group in dict.fromkeys(row.group for row in record.rows):
+            top1, top5 = found[group, "top1"], found.get((group, "top5"))
+            values = (top1.min, top1.mean, top1.max) if top1.n > 1 else (top1.mean,)
+            cells = [
+                f"[{name}](reports/{name}/report.md)",
+                group,
+                str(top1.n),
+                str(epochs[group]),
+                published.get(group, ""),
+                " / ".join(f"{value:.3f}" for value in values),
+                f"{top5.mean:.3f}" if top5 else "",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"d1": d1_table, "networks": networks_table, "studies": studies_table}
 
 
 def rendered(page: str) -> str:

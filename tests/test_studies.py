@@ -129,3 +129,29 @@ def test_names_tell_trainings_apart() -> None:
     assert file.run_name.startswith("cifar5-mine-from-conv3-")
     # Where it runs and what hears of it changes no result.
     assert Recipe(**plain.settings(), track="mlflow", resume=True).run_name == plain.run_name
+
+
+def test_long_names_stay_apart_and_keep_their_repeats() -> None:
+    many = [
+        ["flip", "crop", "jitter", "affine", "perspective", "randaugment"][: n + 1]
+        for n in range(6)
+    ]
+    study = make_study(
+        {**TRAIN, "augment": many, "lr": [0.1], "epochs": [12], "weight_decay": [0.0001],
+         "label_smoothing": [0.05], "warmup_epochs": [1.25], "repeats": 3}
+    )  # fmt: skip
+    names = [member.recipe.run_name for member in study.members]
+    assert len(set(names)) == len(names) == 18
+    assert max(map(len, names)) <= 100
+
+
+def test_nesterov_is_left_to_sgd() -> None:
+    study = make_study({**TRAIN, "nesterov": [True, False], "optimizer": ["adam", "sgd"]})
+    assert [(m.recipe.optimizer, m.recipe.nesterov) for m in study.members] == [
+        ("adam", False), ("sgd", True), ("sgd", False),
+    ]  # fmt: skip
+
+
+def test_settings_of_single_approaches_are_read_from_the_command_line() -> None:
+    recipe = make_study({"task": "compare", "per_approach": '{"scratch": {"lr": 0.01}}'}).recipe
+    assert recipe.per_approach == {"scratch": {"lr": 0.01}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
+from featx.machine import plain_fp32
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone
@@ -70,19 +71,10 @@ def _numerics(settings: Settings) -> Iterator[None]:
     """Hold the arithmetic to the precision that was asked for, whatever the caller has set."""
     import torch
 
-    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     dtype = torch.float16 if settings.precision == "fp16" else torch.bfloat16
-    # cuDNN would round fp32 convolutions to TF32's 10 bits by default.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(
-            settings.device.type, dtype=dtype, enabled=settings.precision != "fp32"
-        ):
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = cudnn
-        torch.set_float32_matmul_precision(matmul)
+    enabled = settings.precision != "fp32"
+    with plain_fp32(), torch.autocast(settings.device.type, dtype=dtype, enabled=enabled):
+        yield
 
 
 def _refuse_non_finite(value: np.ndarray, cut: str, row: int, images: Images, storage: str) -> None:

@@ -79,6 +79,8 @@ def _notes(prepared: PreparedTraining, outcome: Outcome) -> list[str]:
         limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
         told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
         notes.append(f"Images of a class are limited (--limit): at most {told}.")
+    if prepared.mode == "scratch" and recipe.weights not in ("default", "none"):
+        notes.append("Mode scratch begins with random weights: --weights was not used.")
     if "val" not in prepared.dataset.splits:
         notes.append("There is no validation split: the weights of the last epoch are kept.")
     if outcome.state == "still improving":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.cache import fsio
-from featx.errors import TrainingDiverged, UsageError
+from featx.errors import FeatxError, TrainingDiverged, UsageError
 from featx.evaluate import evaluate_predictions
+from featx.extraction.forward import is_out_of_memory
 from featx.machine import keep_freed_memory
 from featx.pipeline.linear_first import fit_head_first
 from featx.pipeline.predictions import save_predictions
@@ -64,7 +66,11 @@ def run_tracked_training(
     report : Path
         ``report.md``.
     """
-    with tracked_run(prepared.recipe, parent=parent, progress=progress) as tracked:
+    # A tracker calls a run failed that an error leaves; the caller gets its record all the same.
+    with (
+        contextlib.suppress(TrainingDiverged),
+        tracked_run(prepared.recipe, parent=parent, progress=progress) as tracked,
+    ):
         heard: set[int] = set()
 
         def on_epoch(epoch: EpochRecord) -> None:
@@ -77,6 +83,7 @@ def run_tracked_training(
             if epoch.epoch not in heard:
                 track_epoch(tracked, epoch)
         track_training(tracked, record, prepared.recipe.report_path)
+        raise_if_diverged(record)
     return record, report
 
 
@@ -101,25 +108,33 @@ def run_prepared_training(
     checkpoint = recipe.report_path / CHECKPOINT
     start = time.perf_counter()
     if prepared.mode == "lp-ft" and not (recipe.resume and checkpoint.is_file()):
-        notes += _linear_first(prepared, progress)
-        timing["head_s"] = time.perf_counter() - start
+        notes += _linear_first(prepared, timing, progress)
     start = time.perf_counter()
     learner, inputs, cached = learner_and_inputs(prepared, progress)
     timing["extract_s" if cached else "read_s"] = time.perf_counter() - start
     learner.module.to(prepared.device)
     start = time.perf_counter()
-    outcome = train(
-        learner,
-        inputs,
-        settings,
-        n_classes=len(prepared.labels),
-        image_size=prepared.input_size,
-        checkpoint=checkpoint,
-        identity=prepared.identity(),
-        resume=recipe.resume,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
+    try:
+        outcome = train(
+            learner,
+            inputs,
+            settings,
+            n_classes=len(prepared.labels),
+            image_size=prepared.input_size,
+            checkpoint=checkpoint,
+            identity={**prepared.identity(), "features": "cached" if cached else "computed"},
+            resume=recipe.resume,
+            on_epoch=on_epoch,
+            progress=progress,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise FeatxError(
+            f"Out of memory on {prepared.device} with batches of {settings.batch_size} images of "
+            f"{prepared.input_size[0]} px. Use a smaller --batch-size or --image-size; --resume "
+            "goes on behind the last epoch that was finished."
+        ) from error
     timing["train_s"] = sum(epoch.seconds for epoch in outcome.history)
     timing["evaluation_s"] = sum(epoch.evaluation_s for epoch in outcome.history)
     timing["loop_s"] = time.perf_counter() - start
@@ -164,8 +179,11 @@ def learner_and_inputs(
     return prepared.learner, image_inputs(prepared, progress, splits=splits), False
 
 
-def _linear_first(prepared: PreparedTraining, progress: Progress) -> list[str]:
+def _linear_first(
+    prepared: PreparedTraining, timing: dict[str, float], progress: Progress
+) -> list[str]:
     """Fit the head on the frozen network's features; return the notes of the choice of C."""
+    start = time.perf_counter()
     frozen = replace(
         prepared,
         mode="frozen",
@@ -180,8 +198,11 @@ def _linear_first(prepared: PreparedTraining, progress: Progress) -> list[str]:
             "finetune."
         )
     features = feature_inputs(frozen, part, progress)
+    timing["extract_s"] = time.perf_counter() - start
     notes = []
+    start = time.perf_counter()
     choice = fit_head_first(frozen, features, progress)
+    timing["head_s"] = time.perf_counter() - start
     if choice is not None:
         notes.append(
             f"The head was fitted first, as a logistic regression (C = {choice.C:g}, chosen on "

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featx.machine import plain_fp32
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -47,7 +49,7 @@ def scores_of(module: nn.Module, inputs: Inputs, precision: str) -> torch.Tensor
     device = inputs.targets.device
     size = _BATCH.get(device.type, _BATCH["cpu"])
     found = []
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), plain_fp32(), autocast(device, precision):
         for start in range(0, len(inputs), size):
             found.append(module(inputs.batch(slice(start, start + size))).float().cpu())
     return torch.cat(found)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from featx.errors import UsageError
 from featx.evaluate.training_records import EpochRecord, State
-from featx.machine import peak_memory_bytes
+from featx.machine import peak_memory_bytes, plain_fp32
 from featx.progress import SILENT, Progress
 from featx.training.augment import make_augment
 from featx.training.checkpoint import load_checkpoint, save_checkpoint
@@ -117,7 +117,7 @@ def train(
 
     device = inputs["train"].targets.device
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), plain_fp32():
         run = _Run(learner, inputs, settings, n_classes, image_size)
         if resume and checkpoint is not None:
             if checkpoint.is_file():

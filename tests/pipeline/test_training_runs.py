@@ -145,7 +145,7 @@ def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: P
         limit={"train": 8, "val": 4, "test": 4}, epochs=1, preprocess="torch",
     )  # fmt: skip
     prepared = prepare_training(recipe)
-    notes = _linear_first(prepared, SILENT)
+    notes = _linear_first(prepared, {}, SILENT)
     assert "chosen on validation" in notes[0]
     C = float(notes[0].partition("C = ")[2].partition(",")[0])
     assert all(p.requires_grad for p in prepared.trainable.model.parameters())

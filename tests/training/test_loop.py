@@ -220,6 +220,27 @@ def test_the_last_good_epoch_survives_a_divergence() -> None:
     assert f"the weights of epoch {outcome.best_epoch} are kept" in outcome.message
 
 
+def test_an_evaluation_that_is_not_finite_ends_it_as_well() -> None:
+    some = inputs(32, val=12)
+    a = learner()
+
+    class Nan:
+        def normalized(self, x):
+            return x.float() * math.nan
+
+    some["val"].preprocess = Nan()
+    outcome = run(a, some, settings(epochs=3))
+    assert outcome.state == "diverged"
+    assert outcome.history == ()
+    assert outcome.best_epoch == 0
+
+
+def test_hits_of_mixed_images_are_counted_by_their_larger_share() -> None:
+    outcome = run(learner(), inputs(96), settings(epochs=12, lr=3e-3, augment=("mixup:0.2",)))
+    # Counted by the first of the two, half of them would be wrong at best.
+    assert outcome.history[-1].top1["train"] > 0.75
+
+
 def test_a_network_that_learns_nothing_is_called_so() -> None:
     outcome = run(learner(), inputs(48, val=30), settings(epochs=1, lr=1e-12, optimizer="sgd"))
     assert outcome.state == "did not learn"

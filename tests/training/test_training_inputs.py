@@ -9,7 +9,14 @@ from training_cases import images
 
 from featx.data import TORCH, ArrayImages, Split
 from featx.errors import BudgetExceeded
-from featx.training import ImageInputs, check_room, encode, pixel_statistics, resident_images
+from featx.training import (
+    FeatureInputs,
+    ImageInputs,
+    check_room,
+    encode,
+    pixel_statistics,
+    resident_images,
+)
 
 
 def test_pixel_statistics_are_numpys() -> None:
@@ -54,3 +61,12 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read() -> None:
         check_room(50_000, (224, 224), 10**9)
     for word in ("50,000 images of 224 x 224 px take 7.53 GB", "1 GB", "--image-size", "--limit"):
         assert word in str(caught.value)
+
+
+def test_a_layer_that_writes_in_place_leaves_the_features_alone() -> None:
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    kept = features.clone()
+    inputs = FeatureInputs(features, torch.zeros(6, dtype=torch.int64))
+    torch.nn.SiLU(inplace=True)(inputs.batch(slice(0, 6)))
+    torch.nn.SiLU(inplace=True)(inputs.batch(torch.tensor([1, 2])))
+    assert torch.equal(features, kept)
