@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no reason to fail: nothing here is a timing test.
+settings.register_profile("featx", deadline=None)
+settings.load_profile("featx")
 
 REPO = Path(__file__).resolve().parent.parent
 
