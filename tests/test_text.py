@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import featx.recipes
+import featx.recipes.recipe
 import featx.report.markdown
 import featx.text
 from featx.text import human_bytes, human_count, human_seconds
@@ -17,7 +17,7 @@ from featx.text import human_bytes, human_count, human_seconds
 STEPS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 
-@pytest.mark.parametrize("module", [featx.text, featx.recipes, featx.report.markdown])
+@pytest.mark.parametrize("module", [featx.text, featx.recipes.recipe, featx.report.markdown])
 def test_the_examples_of_the_docstrings(module) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0
