@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from featx.evaluate import RunRecord, StudyRecord, TrainingRecord, read_record, read_run
+from featx.evaluate import RunRecord, TrainingRecord, read_record, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,16 +24,7 @@ PUBLISHED_D1 = {
     "conv4_block6_out": ("test", 0.91),
 }
 # Test accuracies as the sources print them, by published report.
-TRAININGS = {"d3-conv2": "0.62", "d4-cnn-a": "0.721"}
-STUDIES = {
-    "d2-custom": {"constant": "0.77", "exponential": "0.79"},
-    "d2-input-size": {"image_size32": "0.48"},
-    "d4-study": {
-        "cnn-a": "0.549 / 0.593 / 0.626",
-        "cnn-b": "0.511 / 0.529 / 0.549",
-        "cnn-c": "0.333 (one run)",
-    },
-}
+TRAININGS = {"d2-custom-constant": "0.77", "d3-conv2": "0.62", "d4-cnn-a": "0.721"}
 D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
 
 
@@ -87,40 +78,7 @@ def networks_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def studies_table() -> str:
-    """Return the groups of the published studies, each beside its document's own figures."""
-    header = [
-        "study",
-        "group",
-        "runs",
-        "epochs",
-        "published top-1",
-        "top-1 min / mean / max",
-        "top-5 mean",
-    ]
-    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---:|---:|"]
-    for name, published in STUDIES.items():
-        record = read_record(ROOT / "reports" / name)
-        assert isinstance(record, StudyRecord)
-        found = {(s.group, s.metric): s for s in record.spreads if s.split == "test"}
-        epochs = {row.group: row.epochs_run for row in record.rows}
-        for group in dict.fromkeys(row.group for row in record.rows):
-            top1, top5 = found[group, "top1"], found.get((group, "top5"))
-            values = (top1.min, top1.mean, top1.max) if top1.n > 1 else (top1.mean,)
-            cells = [
-                f"[{name}](reports/{name}/report.md)",
-                group,
-                str(top1.n),
-                str(epochs[group]),
-                published.get(group, ""),
-                " / ".join(f"{value:.3f}" for value in values),
-                f"{top5.mean:.3f}" if top5 else "",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-TABLES = {"d1": d1_table, "networks": networks_table, "studies": studies_table}
+TABLES = {"d1": d1_table, "networks": networks_table}
 
 
 def rendered(page: str) -> str:

@@ -17,7 +17,7 @@ RECORDS = sorted((REPO / "reports").glob("d*/results.json"))
 
 def test_there_are_published_records() -> None:
     names = {path.parent.name for path in RECORDS}
-    assert {"d1-resnet50-svm", "d1-vgg16-svm", "d3-conv2", "d4-cnn-a", "d4-study"} <= names
+    assert {"d1-resnet50-svm", "d1-vgg16-svm", "d3-conv2", "d4-cnn-a"} <= names
 
 
 def test_the_tables_of_the_readme_are_those_of_the_records() -> None:
