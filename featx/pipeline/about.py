@@ -58,10 +58,7 @@ def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, An
 def portable_settings(recipe: Recipe) -> dict[str, Any]:
     """Return what was set in a recipe, without the places of this machine."""
     settings = {k: v for k, v in recipe.settings().items() if k not in PLACES or k == "name"}
-    return {
-        k: _without_folder(v) if k in _FILES or str(v).endswith(".safetensors") else v
-        for k, v in settings.items()
-    }
+    return {k: _without_folder(v) if _names_file(k, v) else v for k, v in settings.items()}
 
 
 def inputs_digest(recipe: Recipe) -> str:
@@ -113,14 +110,21 @@ def repeat_command(recipe: Recipe) -> str:
     return shlex.join(words)
 
 
+def _names_file(field: str, value: Any) -> bool:
+    """Return whether a setting may hold a path of this machine."""
+    return isinstance(value, str) and (field in _FILES or value.endswith(".safetensors"))
+
+
 def study_command(study: Study) -> str:
     """Return the command line that runs a study again."""
     if not study.source:
         return repeat_command(study.recipe)
     settings = {k: v for k, v in study.overrides.items() if k not in PLACES}
-    words = ["featx", "run", study.source]
+    source = Path(study.source)
+    words = ["featx", "run", source.name if source.is_absolute() else study.source]
     for field, value in settings.items():
-        words += ["--set", f"{field}={json.dumps(value)}"]
+        told = _without_folder(str(value)) if _names_file(field, value) else value
+        words += ["--set", f"{field}={json.dumps(told)}"]
     return shlex.join(words)
 
 

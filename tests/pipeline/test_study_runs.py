@@ -13,8 +13,9 @@ from training_runs import FEW
 from featx.errors import UsageError
 from featx.evaluate import StudyRecord, read_record
 from featx.pipeline import finished_runs, run_study
+from featx.pipeline.about import study_command
 from featx.progress import Progress
-from featx.recipes import Study, make_study
+from featx.recipes import Study, load_study, make_study
 
 
 class Ears(Progress):
@@ -160,3 +161,19 @@ def test_probes_are_studied_per_cut(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert set(record.rows[0].top5) == {"val", "test"}
     assert "layer2" in report.read_text()
+
+
+def test_a_studys_record_tells_no_path_of_this_machine(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "task: train\nnetwork: conv2\ndataset: digits\nimage_size: 16\nepochs: 1\nlr: [0.1, 0.2]\n"
+        "limit: {train: 4, val: 2, test: 2}\njobs: 1\n"
+    )
+    out = {"out": str(tmp_path / "reports"), "weights": str(tmp_path / "w.safetensors")}
+    grid = load_study(recipe, {**out, "weights": "none"})
+    record, report = run_study(grid)
+    assert record.command == "featx run mine.yaml --set 'weights=\"none\"'"
+    told = study_command(load_study(recipe, out))
+    assert str(tmp_path) not in told
+    assert "w.safetensors" in told
+    assert str(tmp_path) not in report.read_text()
