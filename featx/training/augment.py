@@ -80,11 +80,6 @@ class Augment:
         """Whether nothing is done at all."""
         return not self.strengths
 
-    @property
-    def mixes(self) -> bool:
-        """Whether `mix` returns soft targets."""
-        return "mixup" in self.strengths
-
     def images(self, x: torch.Tensor) -> torch.Tensor:
         """Return the images of a batch, each changed in its own way.
 
