@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from featx.errors import RecipeError
-from featx.recipes import Recipe, load_recipe, load_study, make_study
+from featx.recipes import Recipe, load_recipe, load_study, make_recipe, make_study
 
 TRAIN = {"task": "train", "network": "conv2", "dataset": "digits"}
 
@@ -107,6 +107,86 @@ def test_a_wrong_study_is_explained(values: dict, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"momentum": 0.5}, ["momentum is 0.5", "optimizer adam does not use it: sgd does",
+                             "--optimizer sgd"]),
+        ({"nesterov": True, "optimizer": "adamw"}, ["nesterov is True", "optimizer adamw does"]),
+        ({"lr_end": 1e-5, "schedule": "constant"},
+         ["lr_end is 1e-05", "schedule constant does not", "cosine and exponential do"]),
+        ({"lr_end": 1e-5, "schedule": "one-cycle"}, ["schedule one-cycle does not use it"]),
+        ({"step_gamma": 0.5}, ["step_gamma is 0.5", "schedule cosine does not", "step does"]),
+        ({"step_epochs": 3}, ["step_epochs is 3", "Leave step_epochs out"]),
+    ],
+)  # fmt: skip
+def test_a_setting_that_would_do_nothing_is_refused(values: dict, words: list[str]) -> None:
+    # Of one run, of every run of a study, and of a recipe made by hand.
+    for make in (
+        lambda: make_study({**TRAIN, **values}),
+        lambda: make_study({**TRAIN, **values, "lr": [0.1, 0.01]}),
+        lambda: make_recipe({**TRAIN, **values}),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            make()
+        for word in words:
+            assert word in str(caught.value)
+
+
+def test_a_setting_that_some_runs_use_stays() -> None:
+    study = load_study("d2-custom")
+    assert [(m.recipe.schedule, m.recipe.lr_end) for m in study.members] == [
+        ("constant", 8e-5), ("exponential", 8e-5),
+    ]  # fmt: skip
+    assert groups(optimizer=["adam", "sgd"], momentum=0.5) == ["adam", "sgd"]
+    assert groups(schedule=["constant", "cosine"], lr_end=[1e-5, 1e-6]) == [
+        "constant", "cosine-lr_end1e-05", "cosine-lr_end1e-06",
+    ]  # fmt: skip
+    # Nothing is asked for.
+    assert groups(nesterov=False, lr_end=None, schedule="step", step_gamma=0.5) == ["all"]
+
+
+def test_an_override_takes_what_a_file_set_beside_it_along() -> None:
+    """d3-conv2 trains with sgd and its momentum; d2-frozen falls exponentially to its lr_end."""
+    assert load_recipe("d3-conv2").momentum == 0.9
+    adam = load_study("d3-conv2", {"optimizer": "adam"}).recipe
+    assert "momentum" not in adam.model_fields_set
+    assert load_recipe("d3-conv2", {"optimizer": "adam"}) == adam
+    constant = load_study("d2-frozen", {"schedule": "constant"})
+    assert {m.recipe.lr_end for m in constant.members} == {None}
+    assert load_study("d2-frozen", {"schedule": "cosine"}).recipe.lr_end == 8e-5
+    with pytest.raises(RecipeError, match=r"momentum is 0.5 in recipe .*optimizer adam does not"):
+        load_study("d3-conv2", {"optimizer": "adam", "momentum": 0.5})
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_the_command_of_each_run_of_a_study_is_accepted(n: int) -> None:
+    from featx.pipeline.about import repeat_command
+
+    words = repeat_command(load_study("d2-custom").members[n].recipe).split()[2:]
+    given = {w[2:].replace("-", "_"): v for w, v in zip(words[::2], words[1::2], strict=True)}
+    recipe = make_study({**given, "task": "train"}).recipe
+    assert (recipe.schedule, recipe.lr) == (["constant", "exponential"][n], 1e-3)
+    assert recipe.lr_end == [None, 8e-5][n]
+
+
+def test_a_single_training_takes_no_jobs() -> None:
+    with pytest.raises(RecipeError, match=r"jobs is 4 in .*a single training is one job.*repeats"):
+        make_study({**TRAIN, "jobs": 4})
+    with pytest.raises(RecipeError, match="jobs is 4"):
+        make_recipe({**TRAIN, "jobs": "4"})
+    for values in ({"jobs": 1}, {"jobs": "auto"}, {"jobs": 4, "repeats": 2},
+                   {"jobs": 4, "lr": [0.1, 0.2]}):  # fmt: skip
+        assert make_study({**TRAIN, **values}).members
+    assert make_study({"cuts": ["layer1"], "jobs": 4}).recipe.jobs == 4
+
+
+@pytest.mark.parametrize("values", [{"repeats": 3}, {"published": {"cnn-a": {"top1": 0.7}}}])
+def test_a_comparison_takes_nothing_of_studies(values: dict) -> None:
+    with pytest.raises(RecipeError, match=r"belongs to task probe or train, .*is task compare"):
+        make_study({"task": "compare", "cuts": ["layer1"], **values})
+
+
 def test_a_comparison_takes_no_lists() -> None:
     with pytest.raises(RecipeError, match="a comparison is one table"):
         make_study({"task": "compare", "cuts": ["layer1"], "lr": [0.1, 0.2]})
@@ -122,9 +202,14 @@ def test_loading_one_recipe_of_a_study_says_what_it_is(tmp_path: Path) -> None:
 
 def test_names_tell_trainings_apart() -> None:
     plain = Recipe(task="train", network="cnn-a", dataset="digits")
+    frozen = Recipe(task="train", network="resnet18", dataset="digits")
+    trained = Recipe(task="train", network="cnn-a", weights="mine.pth", dataset="digits")
     other = Recipe(task="train", network="cnn-a", dataset="digits", lr=0.1)
     file = Recipe(task="train", network="reports/mine/model.safetensors", from_cut="conv3")
-    assert plain.run_name.startswith("digits-cnn-a-train-")
+    # The mode is told where it was left out, too.
+    assert plain.run_name.startswith("digits-cnn-a-scratch-")
+    assert frozen.run_name.startswith("digits-resnet18-frozen-")
+    assert trained.run_name.startswith("digits-cnn-a-frozen-")
     assert plain.run_name != other.run_name
     assert file.run_name.startswith("cifar5-mine-from-conv3-")
     # Where it runs and what hears of it changes no result.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
 from featx.machine import cpu_name, device_name, n_cpus, versions
-from featx.recipes import PLACES, flag
+from featx.recipes import PLACES, flag, has_effect
 
 if TYPE_CHECKING:
     from featx.data import Dataset
@@ -91,13 +91,17 @@ def repeat_command(recipe: Recipe) -> str:
     if recipe.task == "probe":
         settings.pop("head", None)
         command = f"fit-{recipe.head}"
+    elif recipe.task == "train":
+        # What only other runs of a study use would be refused of this one alone.
+        values = recipe.model_dump()
+        settings = {k: v for k, v in settings.items() if has_effect(k, values)}
     words = ["featx", command]
     for field, value in settings.items():
         if value is True:
             words.append(flag(field))
         elif value is False:
             words.append("--no-" + flag(field).removeprefix("--"))
-        elif field in ("per_approach", "published"):
+        elif field == "per_approach":
             words += [flag(field), json.dumps(value)]
         elif field == "cuts":
             words += [word for cut in value for word in (flag(field), cut)]

@@ -150,7 +150,9 @@ def _jobs(members: Sequence[Member], recipe: Recipe) -> int:
     if recipe.task != "train" or pick_device(recipe.device).type != "cpu":
         return 1
     # Frozen parts would be extracted by each of them.
-    frozen = any(m.recipe.mode in ("frozen", "lp-ft") or m.recipe.from_cut for m in members)
+    frozen = any(
+        m.recipe.training_mode in ("frozen", "lp-ft") or m.recipe.from_cut for m in members
+    )
     return 1 if frozen else min(n_cpus(), len(members))
 
 
@@ -177,7 +179,8 @@ def train_or_resume(
         return run_tracked_training(resumed, parent=parent, progress=progress)[0]
     except CheckpointError as error:
         progress.warn(f"{recipe.run_name} begins again: {error}")
-        return run_tracked_training(prepare_training(recipe), parent=parent, progress=progress)[0]
+        anew = prepare_training(recipe.model_copy(update={"resume": False}))
+        return run_tracked_training(anew, parent=parent, progress=progress)[0]
 
 
 def _set_threads(n: int) -> None:

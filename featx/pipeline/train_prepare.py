@@ -110,7 +110,7 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
         )
     device = pick_device(recipe.device)
     network, saved = find_source(recipe.network, recipe.weights)
-    mode = recipe.mode or _default_mode(recipe, network, saved)
+    mode = recipe.training_mode
     settings = train_settings(recipe, mode)
     check_writable(recipe.report_path)
     dataset = load_dataset(
@@ -153,13 +153,6 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
     return PreparedTraining(
         recipe, dataset, trainable, learner, mode, settings, preprocess, size, device, images
     )
-
-
-def _default_mode(recipe: Recipe, network: Network, saved: SavedModel | None) -> str:
-    if recipe.from_cut:
-        return "finetune"
-    pretrained = network.library != "featx" or saved is not None or recipe.weights != "default"
-    return "frozen" if pretrained else "scratch"
 
 
 def train_settings(recipe: Recipe, mode: str) -> TrainSettings:

@@ -11,6 +11,7 @@ from featx.recipes.loading import (
     parse_overrides,
     recipe_file,
     shipped_recipes,
+    valid_recipe,
 )
 from featx.recipes.recipe import (
     DEFAULT_C,
@@ -23,6 +24,7 @@ from featx.recipes.recipe import (
     slug,
 )
 from featx.recipes.study import Member, Study, load_study, make_study
+from featx.recipes.unused import has_effect, refuse_unused
 
 __all__ = [
     "DEFAULT_C",
@@ -34,12 +36,15 @@ __all__ = [
     "Recipe",
     "Study",
     "flag",
+    "has_effect",
     "load_recipe",
     "load_study",
     "make_recipe",
     "make_study",
     "parse_overrides",
     "recipe_file",
+    "refuse_unused",
     "shipped_recipes",
     "slug",
+    "valid_recipe",
 ]

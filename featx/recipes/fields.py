@@ -87,7 +87,9 @@ class SharedFields(BaseModel):
         "auto", description="Processes that decode image files."
     )
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Heads fitted at the same time; auto: as cores and memory allow."
+        "auto",
+        description="Heads fitted, or runs of a study, at the same time; auto: as cores and memory "
+        "allow.",
     )
     memory_budget: Annotated[int, BeforeValidator(parse_bytes)] | None = Field(
         None, description="Memory to stay within, like 8GB. Default: 80 % of what is free."
@@ -104,7 +106,9 @@ class SharedFields(BaseModel):
         "none", description="Where runs are logged besides the report (MLFLOW_TRACKING_URI)."
     )
     published: dict[str, Any] = Field(
-        {}, description="Figures of a source to stand beside ours: {NETWORK: {top1: 0.62}}."
+        {},
+        description="Figures of a source, shown beside ours in the report of a training or a "
+        "study: {NETWORK: {top1: 0.62}}.",
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from featx.errors import RecipeError, closest, quoted
 from featx.recipes.recipe import TASK_FIELDS, Recipe, slug
+from featx.recipes.unused import refuse_jobs_of_one, refuse_unused, still_meant
 
 MAX_RECIPE_BYTES = 1_000_000
 # A list is one value of these; a list of lists varies them. A list of C is a choice by validation.
@@ -27,6 +28,22 @@ def make_recipe(values: Mapping[str, Any], where: str = "the settings") -> Recip
         Field name to value.
     where : str
         Where they come from, for messages.
+
+    Raises
+    ------
+    RecipeError
+        Names every wrong field, its value and what is valid; and a setting that this very run
+        would not use, like momentum with adam.
+    """
+    recipe = valid_recipe(values, where)
+    if recipe.task == "train":
+        refuse_unused([recipe], where)
+        refuse_jobs_of_one(recipe, where)
+    return recipe
+
+
+def valid_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe of one run of several, which need not use all that they share.
 
     Raises
     ------
@@ -119,7 +136,8 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         When the file is absent, no YAML mapping, too large or holds a wrong field.
     """
     path = recipe_file(str(name))
-    values = {"name": slug(path.stem), **read_recipe_file(path), **(overrides or {})}
+    given = dict(overrides or {})
+    values = {"name": slug(path.stem), **still_meant(read_recipe_file(path), given), **given}
     if lists := varied_fields(values):
         raise RecipeError(
             f"Recipe {path} is a study: {', '.join(lists)} has more than one value. Run it with "

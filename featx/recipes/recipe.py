@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import model_validator
 
 from featx.recipes.fields import ProbeFields, SharedFields
-from featx.recipes.train_fields import CompareFields, LoopFields, TrainFields
+from featx.recipes.train_fields import CompareFields, LoopFields, Mode, TrainFields
 
 # Fields that say where and how fast a run works, or what stands beside it: they change no result.
 PLACES = (
@@ -31,11 +31,17 @@ def _own(kind: type[SharedFields], parent: type[SharedFields]) -> tuple[str, ...
 SHARED = tuple(SharedFields.model_fields)
 _PROBE = _own(ProbeFields, SharedFields)
 _LOOP = _own(LoopFields, ProbeFields)
+# One table of many runs is not repeated, and has no place for a source's figures.
+_NOT_COMPARED = ("repeats", "published")
 # Which fields mean something to which task; any other is refused.
 TASK_FIELDS = {
     "probe": (*SHARED, *_PROBE),
     "train": (*SHARED, *_LOOP, *_own(TrainFields, LoopFields)),
-    "compare": (*SHARED, *_PROBE, *_LOOP, *_own(CompareFields, TrainFields)),
+    "compare": tuple(
+        name
+        for name in (*SHARED, *_PROBE, *_LOOP, *_own(CompareFields, TrainFields))
+        if name not in _NOT_COMPARED
+    ),
 }
 
 
@@ -84,6 +90,21 @@ class Recipe(CompareFields):
         return self
 
     @property
+    def training_mode(self) -> Mode:
+        """The mode of a training: the one that is set, or what a cut or the network comes to.
+
+        The small networks come without weights, and so are trained from scratch.
+        """
+        from featx.networks import zoo_names
+
+        if self.mode is not None:
+            return self.mode
+        if self.from_cut:
+            return "finetune"
+        small = (self.network or "").removeprefix("featx/") in zoo_names()
+        return "scratch" if small and self.weights == "default" else "frozen"
+
+    @property
     def cache_path(self) -> Path:
         """Where features are cached: the setting, FEATX_CACHE_DIR, or ``cache``."""
         return Path(self.cache_dir or os.environ.get("FEATX_CACHE_DIR") or "cache").expanduser()
@@ -106,7 +127,7 @@ class Recipe(CompareFields):
         pool = "" if self.pool == "avg" else self.pool
         last = {
             "probe": [pool, self.head],
-            "train": [f"from-{self.from_cut}" if self.from_cut else self.mode or "train"],
+            "train": [f"from-{self.from_cut}" if self.from_cut else self.training_mode],
             "compare": ["compare"],
         }
         parts = [

@@ -12,12 +12,13 @@ from typing import Any
 from featx.errors import RecipeError
 from featx.recipes.loading import (
     LIST_FIELDS,
-    make_recipe,
     read_recipe_file,
     recipe_file,
+    valid_recipe,
     varied_fields,
 )
 from featx.recipes.recipe import Recipe, slug
+from featx.recipes.unused import has_effect, refuse_jobs_of_one, refuse_unused, still_meant
 
 _LONGEST_GROUP = 90
 
@@ -91,7 +92,7 @@ def load_study(name: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     path = recipe_file(str(name))
     given = dict(overrides or {})
-    values = {"name": slug(path.stem), **read_recipe_file(path), **given}
+    values = {"name": slug(path.stem), **still_meant(read_recipe_file(path), given), **given}
     return make_study(values, f"recipe {path}", source=str(name), overrides=given)
 
 
@@ -110,7 +111,8 @@ def make_study(
     for field, options in axes.items():
         if not options:
             raise RecipeError(f"{field} is an empty list in {where}: give at least one value.")
-    first = make_recipe({**values, **{field: options[0] for field, options in axes.items()}}, where)
+    first_values = {field: options[0] for field, options in axes.items()}
+    first = valid_recipe({**values, **first_values}, where)
     if axes and first.task == "compare":
         raise RecipeError(
             f"{', '.join(axes)} in {where}: a comparison is one table and takes no lists of "
@@ -120,7 +122,7 @@ def make_study(
     for combination in itertools.product(*axes.values()):
         varied = _that_matter(dict(zip(axes, combination, strict=True)), {**values})
         plain = {field: value for field, value in values.items() if field not in axes}
-        recipe = make_recipe({**plain, **varied}, where)
+        recipe = valid_recipe({**plain, **varied}, where)
         group = _group_name(varied)
         if groups.setdefault(group, (varied, recipe))[0] != varied:
             raise RecipeError(
@@ -132,15 +134,18 @@ def make_study(
         for group, (varied, recipe) in groups.items()
         for repeat in range(1, first.repeats + 1)
     )
-    return Study(first, axes, members, source, dict(overrides or {}))
+    study = Study(first, axes, members, source, dict(overrides or {}))
+    if first.task == "train":
+        refuse_unused([recipe for _, recipe in groups.values()], where)
+    if study.is_single:
+        refuse_jobs_of_one(first, where)
+    return study
 
 
 def _that_matter(varied: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what has no effect in this combination: momentum without sgd."""
-    optimizer = varied.get("optimizer", values.get("optimizer", "adam"))
-    if optimizer != "sgd":
-        return {k: v for k, v in varied.items() if k not in ("momentum", "nesterov")}
-    return varied
+    together = {**values, **varied}
+    return {field: value for field, value in varied.items() if has_effect(field, together)}
 
 
 def _group_name(varied: Mapping[str, Any]) -> str:

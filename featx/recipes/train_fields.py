@@ -25,8 +25,8 @@ class LoopFields(ProbeFields):
         description="Learning rate; the peak where the schedule has one. Default: 0.001; 0.0001 "
         "where pretrained layers are trained.",
     )
-    momentum: Share = Field(0.9, description="Of sgd.")
-    nesterov: bool = Field(False, description="Nesterov's momentum, with sgd.")
+    momentum: Share = Field(0.9, description="Of sgd alone.")
+    nesterov: bool = Field(False, description="Nesterov's momentum, of sgd alone.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.0, description="On all parameters; decoupled with adamw."
     )
@@ -66,7 +66,11 @@ class LoopFields(ProbeFields):
     )
     channels_last: bool = Field(True, description="Memory order of maps: faster on most machines.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
-    resume: bool = Field(False, description="Continue from the last checkpoint of this very run.")
+    resume: bool = Field(
+        False,
+        description="Continue from the last checkpoint of this very run. Studies and comparisons "
+        "always do.",
+    )
 
 
 class TrainFields(LoopFields):

@@ -6,6 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+# What has an effect beside some values of another setting alone: that setting, and those values.
+NEEDS = {
+    "momentum": ("optimizer", ("sgd",)),
+    "nesterov": ("optimizer", ("sgd",)),
+    "lr_end": ("schedule", ("cosine", "exponential")),
+    "step_epochs": ("schedule", ("step",)),
+    "step_gamma": ("schedule", ("step",)),
+}
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -47,11 +56,7 @@ class TrainSettings:
         """Return the settings as JSON values; those without effect are left out."""
         values = dataclasses.asdict(self)
         values["augment"] = list(self.augment)
-        idle = []
-        if self.optimizer != "sgd":
-            idle += ["momentum", "nesterov"]
-        if self.schedule != "step":
-            idle += ["step_epochs", "step_gamma"]
+        idle = [name for name, (by, used) in NEEDS.items() if values[by] not in used]
         if self.patience is None and not self.keep_best:
             idle.append("monitor")
         return {k: v for k, v in values.items() if k not in idle and v is not None}

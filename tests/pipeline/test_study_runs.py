@@ -16,6 +16,7 @@ from featx.pipeline import finished_runs, run_study
 from featx.pipeline.about import study_command
 from featx.progress import Progress
 from featx.recipes import Study, load_study, make_study
+from featx.training import save_checkpoint
 
 
 class Ears(Progress):
@@ -111,6 +112,30 @@ def test_repeats_have_their_own_seeds_images_and_a_spread(tmp_path: Path) -> Non
     assert len(record.curves) == 3
     assert len(record.curves[0].values["loss train"]) == 3
     assert any("Each repeat draws its own images" in note for note in record.notes)
+
+
+def test_a_checkpoint_of_other_settings_begins_again_with_resume_too(tmp_path: Path) -> None:
+    """What an interrupt tells the user to call has --resume in it."""
+    grid = study(tmp_path, lr=[0.003], resume=True)
+    folder = grid.members[0].recipe.report_path
+    save_checkpoint(folder / "checkpoint.pt", {"network": "featx/other"}, {})
+    record, _ = run_study(grid)
+    assert [row.epochs_run for row in record.rows] == [2]
+
+
+def test_runs_that_would_extract_the_same_features_wait_for_each_other(monkeypatch) -> None:
+    from featx.pipeline import studies
+
+    monkeypatch.setattr(studies, "n_cpus", lambda: 8)
+    of = {"task": "train", "dataset": "digits", "lr": [0.1, 0.2], "device": "cpu"}
+    for values, jobs in (
+        ({"network": "conv2"}, 2),
+        ({"network": "resnet18"}, 1),
+        ({"network": "resnet18", "mode": "finetune"}, 2),
+        ({"network": "resnet18", "jobs": 2}, 2),
+    ):
+        grid = make_study({**of, **values})
+        assert studies._jobs(grid.members, grid.recipe) == jobs, values
 
 
 def test_runs_in_worker_processes_give_the_same_table(tmp_path: Path) -> None:
