@@ -12,7 +12,8 @@ def compare(settings: dict[str, Any], dry_run: DryRun = False) -> None:
     """Compare probes per cut with a frozen head, LP-FT, fine-tuning and training from scratch.
 
     All of them see the same images. The best one on validation is tested against every other one on
-    the test split, image by image.
+    the test split, image by image. The same command again runs only what is not finished, from the
+    last checkpoint where there is one.
 
     Example:  featx compare --backbone resnet18 --cut layer3 --cut layer4 --dataset cifar5
     --image-size 64 --epochs 10 --scratch cnn-a

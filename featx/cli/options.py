@@ -45,7 +45,8 @@ TRAIN_FIELDS = tuple(
     field for field in ALL_FIELDS if field in TASK_FIELDS["train"] and field not in _NOT_FLAGS
 )
 COMPARE_FIELDS = (
-    *(f for f in ALL_FIELDS if f in TASK_FIELDS["compare"] and f not in (*_NOT_FLAGS, "repeats")),
+    # A comparison continues by itself, whether it is told to or not.
+    *(f for f in ALL_FIELDS if f in TASK_FIELDS["compare"] and f not in (*_NOT_FLAGS, "resume")),
     "head",
 )
 RUN_FIELDS = (*(field for field in ALL_FIELDS if field not in _NOT_FLAGS), "head")

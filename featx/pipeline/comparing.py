@@ -28,7 +28,7 @@ from featx.pipeline.running import run_tracked
 from featx.pipeline.studies import finished_record, train_or_resume, untracked
 from featx.pipeline.tracked import track_summary, tracked_run
 from featx.progress import SILENT, Progress
-from featx.recipes import TASK_FIELDS, make_recipe, slug
+from featx.recipes import TASK_FIELDS, refuse_unused, slug, valid_recipe
 from featx.report import write_report
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def compared_runs(recipe: Recipe) -> list[ComparedRun]:
     Raises
     ------
     RecipeError
-        For probes without cuts, or settings of an approach that is not there.
+        For probes without cuts, settings of an approach that is not there, or a setting that none
+        of the trainings uses.
     """
     for name in recipe.per_approach:
         if name not in recipe.approaches:
@@ -82,6 +83,7 @@ def compared_runs(recipe: Recipe) -> list[ComparedRun]:
             continue
         networks = recipe.scratch or (recipe.backbone,) if approach == "scratch" else (None,)
         runs += [ComparedRun(approach, _train_recipe(recipe, approach, n)) for n in networks]
+    refuse_unused([run.recipe for run in runs if run.approach != "probe"], "the comparison")
     return runs
 
 
@@ -89,8 +91,7 @@ def _shared(recipe: Recipe, task: str, name: str) -> dict[str, Any]:
     """Return the fields of a comparison that a run of a task takes over."""
     values = recipe.model_dump(exclude_unset=True)
     taken = {k: v for k, v in values.items() if k in TASK_FIELDS[task]}
-    for silent in ("description", "repeats", "published"):
-        taken.pop(silent, None)
+    taken.pop("description", None)
     out = str(recipe.report_path / "runs")
     return {**taken, "task": task, "name": name, "out": out, "seed": recipe.seed}
 
@@ -99,7 +100,7 @@ def _probe_recipe(recipe: Recipe) -> Recipe:
     values = _shared(recipe, "probe", "probe")
     # The batch size of a comparison is that of training; features take their own.
     values.pop("batch_size", None)
-    return make_recipe({**values, **recipe.per_approach.get("probe", {})}, "approach probe")
+    return valid_recipe({**values, **recipe.per_approach.get("probe", {})}, "approach probe")
 
 
 def _train_recipe(recipe: Recipe, approach: str, network: str | None) -> Recipe:
@@ -111,7 +112,7 @@ def _train_recipe(recipe: Recipe, approach: str, network: str | None) -> Recipe:
         # Pretrained weights and their preprocessing mean nothing to it.
         for field in ("weights", "preprocess"):
             values.pop(field, None)
-    return make_recipe({**values, **recipe.per_approach.get(approach, {})}, f"approach {approach}")
+    return valid_recipe({**values, **recipe.per_approach.get(approach, {})}, f"approach {approach}")
 
 
 def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[ComparisonRecord, Path]:
@@ -192,7 +193,6 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
     for result in record.results:
         cut = record.cut_record(result.cut)
         head_bytes = (path / (result.head_file or "")).stat().st_size
-        n_classes = len(record.dataset.classes)
         rows.append(
             _Found(
                 ApproachRecord(
@@ -203,7 +203,7 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
                     splits=result.splits,
                     train_s=result.fit_s,
                     extract_s=record.timing.get("extract_s", 0.0),
-                    n_trained=n_classes * (cut.n_features + 1),
+                    n_trained=_fitted_rows(record) * (cut.n_features + 1),
                     multiply_adds=cut.multiply_adds,
                     # The network up to the cut as float32, and the head.
                     stored_bytes=4 * cut.n_parameters + head_bytes,
@@ -214,6 +214,15 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
             )
         )
     return rows
+
+
+def _fitted_rows(record: RunRecord) -> int:
+    """Return how many rows of weights a head fits: of two classes one, the other is its negative.
+
+    A class without training images has none.
+    """
+    n_classes = sum(n > 0 for n in record.dataset.splits["train"].counts.values())
+    return 1 if n_classes == 2 else n_classes
 
 
 def _training_settings(record: TrainingRecord) -> str:

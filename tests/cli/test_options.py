@@ -29,8 +29,9 @@ def test_every_field_is_somewhere() -> None:
     for command, fields in (("probe", FIT_FIELDS), ("train", TRAIN_FIELDS)):
         silent = NO_FLAGS | ({"head"} if command == "probe" else set())
         assert set(fields) == set(TASK_FIELDS[command]) - silent
-    # One table is no study.
-    assert set(COMPARE_FIELDS) == set(TASK_FIELDS["compare"]) - NO_FLAGS - {"repeats"}
+    # One table is no study, and continues without being told to.
+    assert set(COMPARE_FIELDS) == set(TASK_FIELDS["compare"]) - NO_FLAGS - {"resume"}
+    assert not {"--resume", "--repeats"} & flags("compare")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,16 @@ from featx.errors import FeatxError, RecipeError
 from featx.evaluate import ComparisonRecord, read_record
 from featx.pipeline import compared_runs, run_comparison
 from featx.pipeline.predictions import TRUTH, read_predictions
+from featx.progress import Progress
 from featx.recipes import Recipe, make_recipe
+
+
+class Ears(Progress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def comparison(tmp_path: Path, **values: object) -> Recipe:
@@ -94,6 +103,52 @@ def test_costs_are_those_of_what_is_used(tmp_path: Path) -> None:
     assert "6 epochs" in by_name["scratch-conv2"].settings
 
 
+def test_a_setting_that_one_approach_uses_is_fine(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path, momentum=0.5, per_approach={"scratch": {"optimizer": "sgd"}})
+    runs = {run.approach: run.recipe for run in compared_runs(recipe)}
+    assert (runs["scratch"].optimizer, runs["scratch"].momentum) == ("sgd", 0.5)
+    assert runs["frozen"].optimizer == "adam"
+
+
+def test_of_two_classes_one_row_of_weights_is_fitted(tmp_path: Path) -> None:
+    """scikit-learn solves a single problem of two classes: ``coef_`` has one row."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    X, y = np.random.default_rng(0).normal(size=(20, 64)), np.arange(20) % 2
+    (probe,) = featx.run(
+        comparison(tmp_path, approaches=["probe"], cuts=["layer1"], classes=["3", "8"],
+                   scratch=(), per_approach={})
+    ).approaches  # fmt: skip
+    for model in (LinearSVC().fit(X, y), LogisticRegression().fit(X, y)):
+        assert probe.n_trained == model.coef_.size + model.intercept_.size
+
+
+def test_an_interrupted_comparison_continues_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featx.training import loop
+
+    recipe = comparison(tmp_path, approaches=["scratch"], cuts=())
+    whole, _ = run_comparison(comparison(tmp_path / "other", approaches=["scratch"],
+                                         cuts=()))  # fmt: skip
+    line = loop.epoch_line
+
+    def stop(record, epochs):
+        if epochs == 6 and record.epoch == 4:
+            raise KeyboardInterrupt
+        return line(record, epochs)
+
+    monkeypatch.setattr(loop, "epoch_line", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(recipe)
+    monkeypatch.undo()
+    heard = Ears()
+    record, _ = run_comparison(recipe, progress=heard)
+    assert any("Continuing behind epoch 4 of 6" in text for text in heard.said)
+    assert [a.splits for a in record.approaches] == [a.splits for a in whole.approaches]
+
+
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     recipe = comparison(tmp_path)
     featx.run(recipe)
@@ -126,8 +181,11 @@ def test_an_approach_can_have_settings_of_its_own(tmp_path: Path) -> None:
         ({"per_approach": {"scratch": {"lrr": 1}}}, ["approach scratch", "'lrr'", "'lr'"]),
         ({"approaches": ["probe", "magic"]}, ["approaches", "'probe'"]),
         ({"approaches": []}, ["approaches is []"]),
+        ({"momentum": 0.5}, ["momentum is 0.5 in the comparison", "optimizer adam does not"]),
+        ({"schedule": "constant", "per_approach": {"frozen": {"lr_end": 1e-5}}},
+         ["lr_end is 1e-05 in the comparison"]),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_comparison_is_explained(tmp_path: Path, values: dict, words: list[str]) -> None:
     with pytest.raises(RecipeError) as caught:
         compared_runs(comparison(tmp_path, **values))
