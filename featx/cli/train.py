@@ -16,7 +16,8 @@ def train(
         bool,
         typer.Option(
             "--find-lr",
-            help="Draw the loss while the learning rate rises, suggest a rate, and stop.",
+            help="Draw the loss while the learning rate rises, suggest a rate, and stop. With mode "
+            "lp-ft the head is fitted first.",
         ),
     ] = False,
     dry_run: DryRun = False,

@@ -6,14 +6,18 @@ ICLR 2022: a head that fits the features first keeps fine-tuning from distorting
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx.errors import UsageError
 from featx.heads import C_GRIDS, fit_logistic, pick_C
+from featx.pipeline.train_inputs import cached_part, feature_inputs
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C
+from featx.training import make_learner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +29,55 @@ if TYPE_CHECKING:
     from featx.training import Inputs
 
 _MAX_ITER, _TOL = 2000, 1e-6
+
+
+@dataclass(frozen=True)
+class LinearFirst:
+    """What the first half cost, in seconds by name, and what a record says of its choice of C."""
+
+    timing: dict[str, float]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, as a checkpoint keeps it."""
+        return {"timing": self.timing, "notes": self.notes}
+
+
+def linear_first(prepared: PreparedTraining, progress: Progress = SILENT) -> LinearFirst:
+    """Fit the head on the frozen network's features; afterwards everything can be trained.
+
+    Raises
+    ------
+    UsageError
+        For a network that cannot be cut in front of its head, or whose head is more than a layer.
+    """
+    start = time.perf_counter()
+    frozen = replace(
+        prepared,
+        mode="frozen",
+        learner=make_learner(prepared.trainable, "frozen"),
+        settings=replace(prepared.settings, augment=()),
+    )
+    part = cached_part(frozen)
+    if part is None:
+        raise UsageError(
+            f"Mode lp-ft fits the last layer of a network on its features first, and "
+            f"{prepared.trainable.network.short_name} cannot be cut in front of it. Use --mode "
+            "finetune."
+        )
+    # Test images take no part in it.
+    features = feature_inputs(frozen, part, progress, splits=("train", "val"))
+    extracted = time.perf_counter()
+    choice = fit_head_first(frozen, features, progress)
+    timing = {"extract_s": extracted - start, "head_s": time.perf_counter() - extracted}
+    make_learner(prepared.trainable, "lp-ft")
+    C, chosen = DEFAULT_C["logistic"], "there is no validation split to choose it on"
+    if choice is not None:
+        C, chosen = choice.C, "chosen on validation"
+    notes = [f"The head was fitted first, as a logistic regression (C = {C:g}, {chosen})."]
+    if choice is not None and choice.warning:
+        notes.append(f"Head: {choice.warning}")
+    return LinearFirst(timing, notes)
 
 
 def fit_head_first(

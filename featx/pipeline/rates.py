@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from featx.cache import fsio
 from featx.machine import keep_freed_memory
+from featx.pipeline.linear_first import linear_first
+from featx.pipeline.tracked import track_rates, tracked_run
 from featx.pipeline.train_run import learner_and_inputs
 from featx.progress import SILENT, Progress
 from featx.report import rate_range_png
@@ -24,7 +26,9 @@ STEPS = 200
 def run_rate_range(
     prepared: PreparedTraining, *, progress: Progress = SILENT
 ) -> tuple[RateRange, Path]:
-    """Run the range test on the training images; write its numbers and its plot.
+    """Run the range test on the training images; write its numbers and its plot, and track them.
+
+    With mode lp-ft the head is fitted first, as it is before the training itself.
 
     Returns
     -------
@@ -34,19 +38,30 @@ def run_rate_range(
     """
     if prepared.device.type == "cpu":
         keep_freed_memory()
-    learner, inputs, _ = learner_and_inputs(prepared, progress, splits=("train",))
-    learner.module.to(prepared.device)
-    found = rate_range(
-        learner,
-        inputs["train"],
-        prepared.settings,
-        n_classes=len(prepared.labels),
-        image_size=prepared.input_size,
-        steps=STEPS,
-    )
-    folder = prepared.recipe.report_path
-    fsio.make_folder(folder)
-    fsio.publish(folder / "lr-range.json", (json.dumps(dataclasses.asdict(found)) + "\n").encode())
-    plot = folder / "lr-range.png"
-    fsio.publish(plot, rate_range_png(found.rates, found.losses, found.suggestion))
+    with tracked_run(prepared.recipe, suffix="lr-range", progress=progress) as tracked:
+        if prepared.mode == "lp-ft":
+            for note in linear_first(prepared, progress).notes:
+                progress.say(note)
+        learner, inputs, _ = learner_and_inputs(prepared, progress, splits=("train",))
+        learner.module.to(prepared.device)
+        found = rate_range(
+            learner,
+            inputs["train"],
+            prepared.settings,
+            n_classes=len(prepared.labels),
+            image_size=prepared.input_size,
+            steps=STEPS,
+        )
+        plot = _write(found, prepared.recipe.report_path)
+        track_rates(tracked, found, [plot, plot.with_suffix(".json")])
     return found, plot
+
+
+def _write(found: RateRange, folder: Path) -> Path:
+    """Write the numbers and the plot of a range test; return the plot's path."""
+    fsio.make_folder(folder)
+    plot = folder / "lr-range.png"
+    numbers = json.dumps(dataclasses.asdict(found)) + "\n"
+    fsio.publish(plot.with_suffix(".json"), numbers.encode())
+    fsio.publish(plot, rate_range_png(found.rates, found.losses, found.suggestion))
+    return plot

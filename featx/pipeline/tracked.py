@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,20 @@ from featx.tracking import TrackedRun, make_tracker
 if TYPE_CHECKING:
     from featx.evaluate import ComparisonRecord, EpochRecord, RunRecord, StudyRecord, TrainingRecord
     from featx.recipes import Recipe
+    from featx.training import RateRange
 
 # What is worth keeping of a report folder; a checkpoint is not.
 _KEPT = ("*.json", "*.csv", "*.md", "*.safetensors", "figures/*.png", "heads/*.safetensors")
+_MOST_STEPS = 50
 
 
 @contextlib.contextmanager
 def tracked_run(
-    recipe: Recipe, *, parent: str | None = None, progress: Progress = SILENT
+    recipe: Recipe,
+    *,
+    parent: str | None = None,
+    suffix: str = "",
+    progress: Progress = SILENT,
 ) -> Iterator[TrackedRun]:
     """Track what happens in the ``with`` block as one run of a recipe.
 
@@ -29,10 +35,13 @@ def tracked_run(
     ----------
     parent : str, optional
         `TrackedRun.id` of the study this run belongs to.
+    suffix : str
+        What tells it from the recipe's own run, which it is not.
     """
+    name = f"{recipe.run_name}-{suffix}" if suffix else recipe.run_name
     tracker = make_tracker(recipe.track, progress=progress, folder=recipe.report_path)
     tags = {"featx.task": recipe.task, "featx.dataset": recipe.dataset.partition(":")[0]}
-    with tracker, tracker.run(recipe.run_name, parent=parent, tags=tags) as run:
+    with tracker, tracker.run(name, parent=parent, tags=tags) as run:
         run.parameters(_settings(recipe))
         yield run
 
@@ -56,6 +65,19 @@ def track_epoch(run: TrackedRun, epoch: EpochRecord) -> None:
         "images_per_s": epoch.images_per_s,
     }
     run.metrics(values, step=epoch.epoch)
+
+
+def track_rates(run: TrackedRun, found: RateRange, files: Sequence[Path]) -> None:
+    """Track a range test: the smoothed loss at the rate of every step, the suggestion, its files.
+
+    A step costs a server one request: of a long test every few steps are told.
+    """
+    every = max(1, len(found.rates) // _MOST_STEPS)
+    for step in range(0, len(found.rates), every):
+        run.metrics({"rate": found.rates[step], "smoothed_loss": found.losses[step]}, step=step)
+    if found.suggestion is not None:
+        run.metrics({"suggested_rate": found.suggestion})
+    run.files(files[0].parent, [path.relative_to(files[0].parent) for path in files])
 
 
 def track_training(run: TrackedRun, record: TrainingRecord, folder: Path) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.cache import fsio
-from featx.errors import FeatxError, TrainingDiverged, UsageError
+from featx.errors import FeatxError, TrainingDiverged
 from featx.evaluate import evaluate_predictions
 from featx.extraction.forward import is_out_of_memory
 from featx.machine import keep_freed_memory
-from featx.pipeline.linear_first import fit_head_first
+from featx.pipeline.linear_first import linear_first
 from featx.pipeline.predictions import save_predictions
 from featx.pipeline.tracked import track_epoch, track_training, tracked_run
 from featx.pipeline.train_inputs import cached_part, feature_inputs, image_inputs
@@ -22,7 +21,7 @@ from featx.pipeline.train_prepare import prepare_training
 from featx.pipeline.train_record import make_training_record
 from featx.progress import SILENT, Progress
 from featx.report import write_report
-from featx.training import make_learner, predicted_labels, scores_of, train
+from featx.training import predicted_labels, scores_of, train
 
 if TYPE_CHECKING:
     from featx.evaluate import EpochRecord, SplitMetrics, TrainingRecord
@@ -104,11 +103,10 @@ def run_prepared_training(
     if prepared.device.type == "cpu":
         keep_freed_memory()
     timing: dict[str, float] = {}
-    notes = list(prepared.trainable.notes)
     checkpoint = recipe.report_path / CHECKPOINT
-    start = time.perf_counter()
+    before = None
     if prepared.mode == "lp-ft" and not (recipe.resume and checkpoint.is_file()):
-        notes += _linear_first(prepared, timing, progress)
+        before = linear_first(prepared, progress).as_dict()
     start = time.perf_counter()
     learner, inputs, cached = learner_and_inputs(prepared, progress)
     timing["extract_s" if cached else "read_s"] = time.perf_counter() - start
@@ -124,6 +122,7 @@ def run_prepared_training(
             checkpoint=checkpoint,
             identity={**prepared.identity(), "features": "cached" if cached else "computed"},
             resume=recipe.resume,
+            before=before,
             on_epoch=on_epoch,
             progress=progress,
         )
@@ -135,6 +134,8 @@ def run_prepared_training(
             f"{prepared.input_size[0]} px. Use a smaller --batch-size or --image-size; --resume "
             "goes on behind the last epoch that was finished."
         ) from error
+    timing |= outcome.before.get("timing", {})
+    notes = [*prepared.trainable.notes, *outcome.before.get("notes", [])]
     timing["train_s"] = sum(epoch.seconds for epoch in outcome.history)
     timing["evaluation_s"] = sum(epoch.evaluation_s for epoch in outcome.history)
     timing["loop_s"] = time.perf_counter() - start
@@ -177,42 +178,6 @@ def learner_and_inputs(
         )
         return part.learner, feature_inputs(prepared, part, progress, splits=splits), True
     return prepared.learner, image_inputs(prepared, progress, splits=splits), False
-
-
-def _linear_first(
-    prepared: PreparedTraining, timing: dict[str, float], progress: Progress
-) -> list[str]:
-    """Fit the head on the frozen network's features; return the notes of the choice of C."""
-    start = time.perf_counter()
-    frozen = replace(
-        prepared,
-        mode="frozen",
-        learner=make_learner(prepared.trainable, "frozen"),
-        settings=replace(prepared.settings, augment=()),
-    )
-    part = cached_part(frozen)
-    if part is None:
-        raise UsageError(
-            f"Mode lp-ft fits the last layer of a network on its features first, and "
-            f"{prepared.trainable.network.short_name} cannot be cut in front of it. Use --mode "
-            "finetune."
-        )
-    features = feature_inputs(frozen, part, progress)
-    timing["extract_s"] = time.perf_counter() - start
-    notes = []
-    start = time.perf_counter()
-    choice = fit_head_first(frozen, features, progress)
-    timing["head_s"] = time.perf_counter() - start
-    if choice is not None:
-        notes.append(
-            f"The head was fitted first, as a logistic regression (C = {choice.C:g}, chosen on "
-            "validation)."
-        )
-        if choice.warning:
-            notes.append(f"Head: {choice.warning}")
-    # Everything is trained from here on.
-    make_learner(prepared.trainable, "lp-ft")
-    return notes
 
 
 def _evaluate(

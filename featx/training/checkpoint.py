@@ -13,7 +13,7 @@ from featx.cache import fsio
 from featx.errors import CheckpointError
 
 FORMAT = "featx.checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:

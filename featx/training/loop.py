@@ -24,7 +24,7 @@ from featx.training.ending import ending
 from featx.training.evaluation import autocast, score, scores_of
 from featx.training.optimizers import make_optimizer
 from featx.training.schedules import make_schedule
-from featx.training.steps import Batches, Divergence, run_epoch
+from featx.training.steps import Batches, Divergence, check_steps, run_epoch
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,8 @@ class Outcome:
         How it ended.
     message : str or None
         Of a divergence.
+    before : dict
+        What came before the first epoch, as the call that began the training gave it.
     """
 
     history: tuple[EpochRecord, ...]
@@ -59,6 +61,7 @@ class Outcome:
     kept_by: str
     state: State
     message: str | None = None
+    before: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,6 +83,7 @@ def train(
     checkpoint: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     resume: bool = False,
+    before: Mapping[str, Any] | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     progress: Progress = SILENT,
 ) -> Outcome:
@@ -101,6 +105,9 @@ def train(
         What makes this run itself, for the checkpoint.
     resume : bool
         Continue from the checkpoint where there is one.
+    before : mapping of str to JSON values, optional
+        What a record tells of the time before the first epoch: checkpoints keep it for a run that
+        is resumed.
     on_epoch : callable
         Hears every epoch's record once it is done.
 
@@ -119,6 +126,7 @@ def train(
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), plain_fp32():
         run = _Run(learner, inputs, settings, n_classes, image_size)
+        run.before = dict(before or {})
         if resume and checkpoint is not None:
             if checkpoint.is_file():
                 run.load(load_checkpoint(checkpoint, identity or {}))
@@ -156,7 +164,7 @@ class _Run:
         self.learner, self.inputs, self.settings = learner, inputs, settings
         self.n_classes = n_classes
         self.device = inputs["train"].targets.device
-        _check(learner, inputs, settings, self.device)
+        _check(learner, inputs, settings)
         if settings.channels_last:
             learner.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = Batches(len(inputs["train"]), settings.batch_size)
@@ -186,6 +194,7 @@ class _Run:
         self.best = _Best()
         self.history: list[EpochRecord] = []
         self.divergence: Divergence | None = None
+        self.before: dict[str, Any] = {}
 
     def goes_on(self) -> bool:
         """Return whether another epoch is to be run."""
@@ -275,6 +284,7 @@ class _Run:
                 "weights": self.best.weights,
             },
             "history": [record.model_dump(mode="json") for record in self.history],
+            "before": self.before,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -290,6 +300,7 @@ class _Run:
         weights = {k: v.to(self.device) for k, v in best["weights"].items()}
         self.best = _Best(best["epoch"], best["score"], weights)
         self.history = [EpochRecord.model_validate(record) for record in state["history"]]
+        self.before = state["before"]
 
     def finish(self) -> Outcome:
         """Put the kept weights into the network and say how it went."""
@@ -306,33 +317,17 @@ class _Run:
             val or self.inputs["train"],
         )
         kept_by = self.settings.monitor if chosen else "last epoch"
-        return Outcome(tuple(self.history), self.best.epoch, kept_by, state, message)
+        return Outcome(tuple(self.history), self.best.epoch, kept_by, state, message, self.before)
 
 
-def _check(
-    learner: Learner, inputs: Mapping[str, Inputs], settings: TrainSettings, device: torch.device
-) -> None:
+def _check(learner: Learner, inputs: Mapping[str, Inputs], settings: TrainSettings) -> None:
     """Refuse what cannot work, before the first step."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    n = len(inputs["train"])
     if settings.patience is not None and "val" not in inputs:
         raise UsageError(
             f"patience {settings.patience} stops by {settings.monitor}, and there is no "
             "validation split. Hold out validation images (--val 0.2)."
         )
-    if settings.precision == "fp16" and device.type == "cpu":
-        raise UsageError("Precision fp16 trains on a GPU only. Use --precision bf16 or fp32.")
-    frozen = set(learner.frozen)
-    trains_norm = any(
-        isinstance(module, _BatchNorm) and module not in frozen
-        for module in learner.module.modules()
-    )
-    if trains_norm and min(n, settings.batch_size) == 1:
-        raise UsageError(
-            "A batch of one image cannot be trained: BatchNorm takes its statistics from the "
-            "batch. Use a batch size of 2 or more (--batch-size 64)."
-        )
+    check_steps(learner, inputs["train"], settings)
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:

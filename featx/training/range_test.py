@@ -69,20 +69,21 @@ def rate_range(
     Raises
     ------
     UsageError
-        For rates that do not rise, or too few steps.
+        For rates that do not rise, too few steps, and what could not be trained either.
     """
     import torch
 
     from featx.training.augment import make_augment
     from featx.training.evaluation import autocast
     from featx.training.optimizers import make_optimizer
-    from featx.training.steps import Batches
+    from featx.training.steps import Batches, check_steps
 
     if not 0 < low < high or steps <= _SETTLE:
         raise UsageError(
             f"A range test from {low:g} to {high:g} in {steps} steps is not possible: the rate "
             f"must rise, in more than {_SETTLE} steps."
         )
+    check_steps(learner, inputs, settings)
     device = inputs.targets.device
     before = {name: value.detach().clone() for name, value in learner.module.state_dict().items()}
     augment = make_augment(settings.augment, image_size)

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from featx.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
+    from featx.training.inputs import Inputs
+    from featx.training.learner import Learner
     from featx.training.loop import _Run
+    from featx.training.settings import TrainSettings
 
 _TOP = 5
 # How many steps a GPU may run ahead before its losses are looked at.
@@ -62,6 +67,30 @@ class Batches:
         for end in self.ends:
             yield order[start:end]
             start = end
+
+
+def check_steps(learner: Learner, inputs: Inputs, settings: TrainSettings) -> None:
+    """Refuse what no step can be taken with.
+
+    Raises
+    ------
+    UsageError
+        For float16 on a CPU, and for batches of one image where BatchNorm learns.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    if settings.precision == "fp16" and inputs.targets.device.type == "cpu":
+        raise UsageError("Precision fp16 trains on a GPU only. Use --precision bf16 or fp32.")
+    frozen = set(learner.frozen)
+    trains_norm = any(
+        isinstance(module, _BatchNorm) and module not in frozen
+        for module in learner.module.modules()
+    )
+    if trains_norm and min(len(inputs), settings.batch_size) == 1:
+        raise UsageError(
+            "A batch of one image cannot be trained: BatchNorm takes its statistics from the "
+            "batch. Use a batch size of 2 or more (--batch-size 64)."
+        )
 
 
 def run_epoch(run: _Run, epoch: int, advance: Callable[[int], None]) -> EpochScore | Divergence:

@@ -11,7 +11,13 @@ from training_runs import FEW, training
 
 import featx
 from featx.evaluate import read_record
-from featx.pipeline import prepare_training, run_study, run_tracked_training, tracked_run
+from featx.pipeline import (
+    prepare_training,
+    run_rate_range,
+    run_study,
+    run_tracked_training,
+    tracked_run,
+)
 from featx.progress import Progress
 from featx.recipes import make_recipe, make_study
 
@@ -140,6 +146,32 @@ def test_tensorboard_hears_every_epoch(tmp_path: Path) -> None:
     assert [e.value for e in events.Scalars("val_loss")] == pytest.approx(
         [r.loss["val"] for r in record.history]
     )
+
+
+def test_tensorboard_hears_of_a_range_test_as_a_run_of_its_own(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = training(tmp_path, track="tensorboard")
+    found, _ = run_rate_range(prepare_training(recipe))
+    (file,) = (recipe.report_path / "tensorboard" / "run-lr-range").rglob("events*")
+    events = EventAccumulator(str(file.parent))
+    events.Reload()
+    heard = [(e.step, e.value) for e in events.Scalars("smoothed_loss")]
+    assert len(heard) > 10
+    assert heard == [(step, pytest.approx(found.losses[step])) for step, _ in heard]
+    for event in events.Scalars("rate"):
+        assert event.value == pytest.approx(found.rates[event.step])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*", "ignore::ResourceWarning")
+def test_mlflow_keeps_the_curve_and_the_plot_of_a_range_test(tmp_path: Path, client) -> None:
+    found, _ = run_rate_range(prepare_training(training(tmp_path, track="mlflow")))
+    (run,) = runs_of(client).values()
+    assert run.info.run_name == "run-lr-range"
+    assert run.data.metrics["suggested_rate"] == pytest.approx(found.suggestion)
+    history = client().get_metric_history(run.info.run_id, "smoothed_loss")
+    assert 10 < len(history) <= 100
+    assert files_of(client, run.info.run_id) == {"lr-range.png", "lr-range.json"}
 
 
 def test_nothing_of_a_tracker_is_imported_without_tracking(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,15 +138,14 @@ def test_augmented_images_are_not_cached(tmp_path: Path) -> None:
 
 
 def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: Path) -> None:
-    from featx.pipeline.train_run import _linear_first
-    from featx.progress import SILENT
+    from featx.pipeline.linear_first import linear_first
 
     recipe = training(
         tmp_path, network="resnet18", weights="none", mode="lp-ft", image_size=32,
         limit={"train": 8, "val": 4, "test": 4}, epochs=1, preprocess="torch",
     )  # fmt: skip
     prepared = prepare_training(recipe)
-    notes = _linear_first(prepared, {}, SILENT)
+    notes = linear_first(prepared).notes
     assert "chosen on validation" in notes[0]
     C = float(notes[0].partition("C = ")[2].partition(",")[0])
     assert all(p.requires_grad for p in prepared.trainable.model.parameters())
@@ -234,7 +234,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, monkeypatch)
     assert len(run_training(training(tmp_path, epochs=3, network="cnn-a")).history) == 3
 
 
-def _interrupt(monkeypatch, behind: int) -> None:
+def _interrupt(monkeypatch, behind: int) -> Callable:
+    """Stop behind an epoch's checkpoint; return what the loop called before."""
     from featx.training import loop
 
     line = loop.epoch_line
@@ -245,6 +246,7 @@ def _interrupt(monkeypatch, behind: int) -> None:
         return line(record, epochs)
 
     monkeypatch.setattr(loop, "epoch_line", stop)
+    return line
 
 
 def test_a_killed_training_continues_to_the_same_bytes(tmp_path: Path) -> None:
@@ -291,6 +293,54 @@ def test_the_range_test_leaves_a_plot(tmp_path: Path) -> None:
     found, plot = run_rate_range(prepare_training(training(tmp_path)))
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert len(found.rates) == len(found.losses) > 20
+
+
+LP_FT = {
+    "network": "resnet18", "weights": "none", "mode": "lp-ft", "image_size": 32,
+    "limit": {"train": 4, "val": 2, "test": 2}, "preprocess": "torch",
+}  # fmt: skip
+
+
+def test_the_range_test_of_lp_ft_begins_with_the_fitted_head(tmp_path: Path, monkeypatch) -> None:
+    from featx.pipeline import rates
+    from featx.pipeline.linear_first import linear_first
+
+    began = []
+    test = rates.rate_range
+
+    def look(learner, *args, **settings):
+        began.append(learner.module.fc.weight.detach().clone())
+        return test(learner, *args, **settings)
+
+    monkeypatch.setattr(rates, "rate_range", look)
+    monkeypatch.setattr(rates, "STEPS", 12)
+    run_rate_range(prepare_training(training(tmp_path, **LP_FT)))
+    fitted = prepare_training(training(tmp_path, **LP_FT))
+    random = fitted.trainable.model.fc.weight.detach().clone()
+    linear_first(fitted)
+    torch.testing.assert_close(began[0], fitted.trainable.model.fc.weight.detach())
+    assert not torch.allclose(began[0], random)
+
+
+def test_a_resumed_lp_ft_still_tells_of_its_head(tmp_path: Path, monkeypatch) -> None:
+    from featx.pipeline import train_run
+
+    first = []
+    fit = train_run.linear_first
+    monkeypatch.setattr(train_run, "linear_first", lambda *a: (first.append(fit(*a)), first[-1])[1])
+    line = _interrupt(monkeypatch, behind=1)
+    recipe = training(tmp_path, **LP_FT, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(recipe)
+    monkeypatch.setattr("featx.training.loop.epoch_line", line)
+    record = run_training(training(tmp_path, **LP_FT, epochs=2, resume=True))
+    # It was fitted once.
+    (begun,) = first
+    assert begun.timing["head_s"] > 0
+    assert record.timing["head_s"] == begun.timing["head_s"]
+    assert record.timing["extract_s"] == begun.timing["extract_s"]
+    assert "C = " in begun.notes[0]
+    assert set(begun.notes) <= set(record.notes)
 
 
 @pytest.mark.real

@@ -59,7 +59,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return (print, ("this must never be printed",))
 
-    torch.save({"format": "featx.checkpoint", "version": 1, "state": Evil()}, tmp_path / "evil.pt")
+    torch.save({"format": "featx.checkpoint", "version": 2, "state": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
         load_checkpoint(tmp_path / "evil.pt", {})
 

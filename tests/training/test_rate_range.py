@@ -50,3 +50,13 @@ def test_an_impossible_range_is_refused(values: dict) -> None:
         rate_range(
             learner(), inputs(8)["train"], settings(), n_classes=3, image_size=SIZE, **values
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "word"), [({"batch_size": 1}, "BatchNorm"), ({"precision": "fp16"}, "fp16")]
+)
+def test_what_could_not_be_trained_is_not_tested_either(values: dict, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        rate_range(
+            learner("custom"), inputs(8)["train"], settings(**values), n_classes=3, image_size=SIZE
+        )
