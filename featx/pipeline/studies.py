@@ -110,7 +110,7 @@ def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
 
 
 def _without_prose(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "description"}
+    return {k: v for k, v in settings.items() if k not in ("description", "published")}
 
 
 def _run_members(

@@ -33,8 +33,11 @@ def make_training_record(
     model : tuple of str and int, or None
         Name and bytes of the model file.
     """
+    about = about_run(prepared.recipe, str(prepared.device))
+    if prepared.recipe.published:
+        about["recipe"]["published"] = prepared.recipe.published
     return TrainingRecord(
-        **about_run(prepared.recipe, str(prepared.device)),
+        **about,
         dataset=dataset_record(prepared.dataset),
         network=_network_record(prepared, learner),
         mode=prepared.mode,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featx.report.text import SPLIT_NAMES, Style, share_text, without_empty
+from featx.report.text import SPLIT_NAMES, Style, published_values, share_text, without_empty
 from featx.text import human_count, human_seconds
 
 if TYPE_CHECKING:
@@ -99,19 +99,11 @@ def published_of(record: StudyRecord, group: Group, metric: str) -> list[float]:
     """Return the source document's figures of a group: min, mean and max, or one, or none.
 
     They are looked up in the recipe's ``published`` by the group's name, then by its network's.
-    What is above 1 is a percentage.
     """
-    published = record.recipe.get("published")
     network = group.rows[0].settings.get("network", record.recipe.get("network"))
     if isinstance(network, Mapping):
         network = network.get("name")
-    if not isinstance(published, Mapping):
-        return []
-    figures = published.get(group.name) or published.get(str(network))
-    value = figures.get(metric) if isinstance(figures, Mapping) else None
-    values = value if isinstance(value, list) else [value]
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    return [v / 100 if v > 1 else float(v) for v in numbers]
+    return published_values(record.recipe, (group.name, str(network)), metric)
 
 
 def study_rows(record: StudyRecord) -> tuple[list[str], list[list[str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featx.report.labels import plain
 from featx.text import human_count, human_seconds
@@ -61,6 +61,28 @@ def without_empty(
     """Return a table without the columns, after the first, in which every row has a dash."""
     kept = [i for i in range(len(header)) if i == 0 or any(row[i] != "-" for row in rows)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def published_values(recipe: Mapping[str, Any], names: Sequence[str], metric: str) -> list[float]:
+    """Return a source's figures in a record's recipe: min, mean and max, or one, or none.
+
+    Parameters
+    ----------
+    recipe : mapping
+        Its ``published`` holds figures by name: ``{"cnn-a": {"top1": 0.721}}``. What is above 1 is
+        a percentage.
+    names : sequence of str
+        Under which they are looked up; the first one that is there counts.
+    metric : {"top1", "top5"}
+    """
+    published = recipe.get("published")
+    if not isinstance(published, Mapping):
+        return []
+    figures = next((published[name] for name in names if published.get(name)), None)
+    value = figures.get(metric) if isinstance(figures, Mapping) else None
+    values = value if isinstance(value, list) else [value]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return [v / 100 if v > 1 else float(v) for v in numbers]
 
 
 def convergence_text(result: ResultRecord) -> str:

@@ -11,6 +11,7 @@ from featx.report.text import (
     accuracy_text,
     evaluated_splits,
     measured_text,
+    published_values,
     share_text,
     without_empty,
 )
@@ -76,12 +77,26 @@ def training_answer(record: TrainingRecord, style: Style) -> str:
         parts.append(f" reaches {measured}, with the weights of {which}{by}.")
     else:
         parts.append(" was not evaluated.")
+    parts.append(_published(record))
     ended = " It stopped early." if record.state == "stopped early" else ""
     parts.append(
         f" {_epochs(len(record.history)).capitalize()} took {human_seconds(train_seconds(record))} "
         f"of training, for {network.n_trained:,} of {network.n_parameters:,} parameters.{ended}"
     )
     return "".join(parts)
+
+
+def _published(record: TrainingRecord) -> str:
+    """Return what a source says of this network, where the recipe tells it."""
+    names = (str(record.recipe.get("network")), record.network.name.partition("/")[2])
+    found = []
+    for metric in ("top1", "top5"):
+        values = published_values(record.recipe, names, metric)
+        three = " (min / mean / max)" if len(values) == 3 else ""
+        if values:
+            shown = " / ".join(share_text(value) for value in values)
+            found.append(f"{_METRIC_NAMES[metric]} {shown}{three}")
+    return f" Published: {', '.join(found)}." if found else ""
 
 
 def training_rows(record: TrainingRecord) -> tuple[list[str], list[list[str]]]:

@@ -86,9 +86,13 @@ def test_the_range_test_suggests_a_rate(tmp_path: Path) -> None:
         (f"train --network custom {SMALL} --batch-size 1", 2, ["BatchNorm"]),
         (f"train --network conv2 {SMALL} --lr 1e30 --optimizer sgd", 1, ["learning rate", "--lr"]),
         (f"train --network conv2 {SMALL} --track mlflov", 2, ["mlflov", "'mlflow'"]),
+        (f"train --network conv2 {SMALL} --momentum 0.5", 2,
+         ["momentum is 0.5 in the options", "optimizer adam does not use it", "--optimizer sgd"]),
+        (f"train --network conv2 {SMALL} --jobs 3", 2, ["jobs is 3", "--repeats"]),
+        (f"train --network custom {SMALL} --batch-size 1 --find-lr", 2, ["BatchNorm"]),
         (f"compare --backbone resnet18 {SMALL}", 2, ["No cut is given to probe"]),
     ],
-)
+)  # fmt: skip
 def test_bad_input_has_a_message_and_an_exit_code(tmp_path, line, code, words) -> None:
     result = featx(line, tmp_path)
     assert result.exit_code == code, result.output

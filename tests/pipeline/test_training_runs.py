@@ -30,7 +30,7 @@ from featx.errors import (
     WeightsError,
 )
 from featx.evaluate import TrainingRecord, read_record
-from featx.pipeline import prepare_training, run_rate_range, run_training
+from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
 from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.pipeline.train_inputs import cached_part
 from featx.pipeline.train_run import run_prepared_training
@@ -65,6 +65,15 @@ def test_a_training_leaves_model_record_report_and_predictions(tmp_path: Path) -
     truth = read_predictions(recipe.report_path, TRUTH, "test", split.digest)
     assert np.array_equal(truth, split.y)
     assert np.mean(predicted == truth) == record.splits["test"].accuracy
+
+
+def test_a_single_training_tells_what_was_published(tmp_path: Path) -> None:
+    recipe = training(tmp_path, epochs=1, published={"conv2": {"top1": 0.62}})
+    record = run_training(recipe)
+    assert "Published: top-1 0.620." in (recipe.report_path / "report.md").read_text()
+    # It changes no result: a run without it is the same one, and its command does without.
+    assert finished_record(training(tmp_path, epochs=1)) == record
+    assert "published" not in record.command
 
 
 def test_the_model_file_predicts_what_the_training_did_and_is_a_backbone(tmp_path: Path) -> None:

@@ -97,6 +97,27 @@ def test_a_training_says_its_accuracy_its_epoch_and_its_cost() -> None:
     assert "591,274" in text
 
 
+@pytest.mark.parametrize(
+    ("published", "words"),
+    [
+        ({"cnn-a": {"top1": 0.721, "top5": 97.7}}, " Published: top-1 0.721, top-5 0.977. 12 ep"),
+        ({"cnn-a": {"top1": [0.549, 0.593, 0.626]}},
+         " Published: top-1 0.549 / 0.593 / 0.626 (min / mean / max). 12 ep"),
+    ],
+)  # fmt: skip
+def test_a_training_stands_beside_what_was_published(published, words, tmp_path: Path) -> None:
+    recipe = {"network": "cnn-a", "published": published}
+    record = make_training(recipe=recipe, network=make_network(name="featx/cnn-a"))
+    assert words in answer_text(record)
+    assert words.strip() in write_report(record, tmp_path).read_text()
+    # Of another network nothing is said.
+    assert "Published" not in answer_text(
+        make_training(
+            recipe={**recipe, "network": "cnn-b"}, network=make_network(name="featx/cnn-b")
+        )
+    )
+
+
 def test_a_divergence_comes_first_with_its_reason(tmp_path: Path) -> None:
     text = answer_text(TRAININGS["diverged"])
     assert text.index("diverged") < text.index("accuracy")
