@@ -34,7 +34,7 @@ def train(
     if find_lr:
         from featx.cli.training import find_rate
 
-        find_rate(study.recipe)
+        find_rate(study.recipe, dry_run=dry_run)
         return
     from featx.cli.studies import run_study_and_print
 

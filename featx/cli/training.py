@@ -67,12 +67,17 @@ def print_training(record: TrainingRecord) -> None:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
-def find_rate(recipe: Recipe) -> None:
-    """Run the learning-rate range test, write its plot, and print the suggestion."""
+def find_rate(recipe: Recipe, *, dry_run: bool = False) -> None:
+    """Run the learning-rate range test, write its plot, and print the suggestion; or say so."""
     from featx.cli.console import ConsoleProgress, out
     from featx.pipeline import prepare_training, run_rate_range
 
     prepared = prepare_training(recipe)
+    if dry_run:
+        name = prepared.trainable.network.short_name
+        plot = recipe.report_path / "lr-range.png"
+        out().print(f"{name}, {prepared.mode}: a range test. Plot: {plot}", soft_wrap=True)
+        return
     found, path = run_rate_range(prepared, progress=ConsoleProgress())
     if found.suggestion is None:
         out().print("The loss never falls between these rates: look at the plot.")

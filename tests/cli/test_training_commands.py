@@ -72,7 +72,11 @@ def test_a_comparison_prints_its_plan_and_its_table(tmp_path: Path) -> None:
 
 
 def test_the_range_test_suggests_a_rate(tmp_path: Path) -> None:
-    result = featx(f"train --network conv2 --name rates {SMALL} --find-lr", tmp_path)
+    line = f"train --network conv2 --name rates {SMALL} --find-lr"
+    plan = featx(f"{line} --dry-run", tmp_path)
+    assert "conv2, scratch: a range test." in plan.output
+    assert not (tmp_path / "reports").exists()
+    result = featx(line, tmp_path)
     assert result.exit_code == 0, result.output
     assert f"Plot: {tmp_path}/reports/rates/lr-range.png" in result.output
 
