@@ -1,0 +1,73 @@
+r"""Problems with more columns than rows, solved in as many coordinates as there are rows.
+
+The solution lies in the span of the rows, :math:`w = X' \beta`. With the kernel's factorization
+:math:`X X' + \epsilon I = L L'`, the rows of L are, but for epsilon, the rows of X turned into
+other coordinates: :math:`v = L' \beta` has the length of w and :math:`L v` its scores. So the
+problem over L has the same solution and n_rows columns. Epsilon is a few roundings; what it
+changes, a step in the columns themselves puts right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from featx.heads.blocks import FloatArray
+from featx.heads.designs import Design
+from featx.heads.lapack import cholesky
+from featx.heads.newton import PathPoint, Problems, solve_path
+
+# Roundings of the kernel, in units of its mean diagonal, that are added to the diagonal.
+_ROUNDINGS = 4.0
+
+
+def solve_any_shape(
+    design: Design,
+    problems: Problems,
+    Cs: Sequence[float],
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    gram_bytes: int = 2**31,
+    on_done: Callable[[int], None] = lambda n: None,
+) -> list[PathPoint]:
+    """Solve as `featx.heads.newton.solve_path` does, in the smaller of the two spaces."""
+    solve = partial(solve_path, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
+    if design.n_columns <= design.n_rows:
+        return solve(design, problems, Cs, on_done=on_done)
+    factor = _row_coordinates(design)
+    reduced = Design(
+        factor, None, design.workers, single=design.single, kernel_bytes=8 * design.n_rows**2
+    )
+    points = solve(reduced, problems, Cs)
+    starts = [_to_columns(design, factor, point.weights) for point in points]
+    polished = solve(design, problems, Cs, starts=starts, on_done=on_done)
+    return [
+        PathPoint(after.C, after.weights, after.objective, after.gap, before.n_iter + after.n_iter)
+        for before, after in zip(points, polished, strict=True)
+    ]
+
+
+def _row_coordinates(design: Design) -> FloatArray:
+    """Return L by rows, shape (n_rows, n_rows)."""
+    kernel = design.whole_kernel(np.dtype(np.float64)).copy()
+    epsilon = _ROUNDINGS * float(np.finfo(kernel.dtype).eps) * max(design.mean_square, 1e-300)
+    while True:
+        factor = kernel.copy()
+        factor.flat[:: len(factor) + 1] += epsilon
+        with design.workers.together():
+            definite = cholesky(factor)
+        if definite:
+            return np.tril(factor.T).astype(np.float64)
+        # Duplicated rows and rounding: a little more makes it definite.
+        epsilon *= 10.0
+
+
+def _to_columns(design: Design, factor: FloatArray, v: FloatArray) -> FloatArray:
+    """Return the weights over the columns for weights over the rows' coordinates."""
+    from scipy.linalg import solve_triangular
+
+    beta = solve_triangular(factor, v.T, lower=True, trans=1, check_finite=False)
+    return design.gradients(np.ascontiguousarray(beta.T))
