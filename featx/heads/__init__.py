@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featx.heads.choice import C_GRIDS, Choice, pick_C
     from featx.heads.fitting import Fit, fit_logistic, fit_svm
     from featx.heads.linear import LinearHead
+    from featx.heads.svm import LinearSVM
 
 _HOME = {
     "Certificate": "featx.heads.certificate",
@@ -25,6 +26,7 @@ _HOME = {
     "fit_logistic": "featx.heads.fitting",
     "fit_svm": "featx.heads.fitting",
     "LinearHead": "featx.heads.linear",
+    "LinearSVM": "featx.heads.svm",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Choice",
     "Fit",
     "LinearHead",
+    "LinearSVM",
     "certify_svm",
     "fit_logistic",
     "fit_svm",

@@ -256,7 +256,8 @@ class _Group:
             normal = self._design.gradients(alpha * self._signs[live])
             value = 0.5 * (self._w[live] ** 2).sum(axis=1) + loss
             nearer = 1.0 - _dual_values(alpha, normal, loss) / value
-            active = hinge > 0
+            # Rows of weight 0 take no part.
+            active = (hinge > 0) & (weights > 0)
             if steps:
                 settled = (active != before[live]).mean(axis=1) < _SETTLED
                 poor = (settled & (nearer > _PROGRESS * gap[live])) | (steps >= _SINGLE_STEPS)

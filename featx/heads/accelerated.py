@@ -1,0 +1,142 @@
+"""The design matrix on an accelerator: products and factorizations there, the rest as ever.
+
+What goes back and forth are scores, gradients and directions: small beside the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featx.heads.blocks import FloatArray
+from featx.heads.designs import Design, RowSource
+from featx.heads.threads import Workers
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchDesign(Design):
+    """Features on a torch device, in float64, and in float32 as well if that may be used.
+
+    Parameters
+    ----------
+    X : RowSource of shape (n_rows, n_features), any float type
+        The features; they must fit the device.
+    intercept : float or None
+        As for `Design`.
+    workers : Workers
+        Not used for work on the device, where one stream does everything.
+    device : torch.device
+        Where to compute.
+    single : bool
+        Whether factorizations may be in float32.
+    """
+
+    def __init__(
+        self,
+        X: RowSource,
+        intercept: float | None,
+        workers: Workers,
+        *,
+        device: torch.device,
+        single: bool = False,
+    ) -> None:
+        import torch
+
+        super().__init__(X, intercept, workers, resident=False, single=single)
+        self._torch, self._device = torch, device
+        self._on_device: dict[Any, torch.Tensor] = {
+            np.dtype(np.float64): torch.empty(
+                self.n_rows, self.n_columns, dtype=torch.float64, device=device
+            )
+        }
+        held = self._on_device[np.dtype(np.float64)]
+        for rows, block in self.blocks():
+            held[rows] = torch.from_numpy(block).to(device)
+        if single:
+            self._on_device[np.dtype(np.float32)] = held.float()
+
+    def _put(self, array: npt.NDArray[Any], dtype: Any = None) -> torch.Tensor:
+        wanted = array.dtype if dtype is None else dtype
+        return self._torch.from_numpy(np.ascontiguousarray(array, dtype=wanted)).to(self._device)
+
+    def rows(self, index: npt.NDArray[np.intp]) -> FloatArray:
+        """Return chosen rows, in memory."""
+        held = self._on_device[np.dtype(np.float64)]
+        return np.asarray(held[self._put(index)].cpu().numpy())
+
+    def combine(self, index: npt.NDArray[np.intp], beta: FloatArray) -> FloatArray:
+        """Return ``sum_j beta[j] x[index[j]]``."""
+        held = self._on_device[np.dtype(np.float64)]
+        return np.asarray((self._put(beta) @ held[self._put(index)]).cpu().numpy())
+
+    def scores(self, W: FloatArray) -> FloatArray:
+        """Return ``W @ X.T``."""
+        held = self._on_device[np.dtype(np.float64)]
+        return np.asarray((self._put(W) @ held.T).cpu().numpy())
+
+    def gradients(self, R: FloatArray) -> FloatArray:
+        """Return ``R @ X``."""
+        held = self._on_device[np.dtype(np.float64)]
+        return np.asarray((self._put(R) @ held).cpu().numpy())
+
+    def zero_gram(self, dtype: Any) -> Any:
+        """Return a matrix for `add_grams`, with the method ``copy`` of an array."""
+        kind = self._torch.float32 if dtype == np.float32 else self._torch.float64
+        zero = self._torch.zeros(self.n_columns, self.n_columns, dtype=kind, device=self._device)
+        return _DeviceMatrix(zero)
+
+    def add_grams(self, grams: Sequence[Any], changes: Sequence[npt.NDArray[Any]]) -> None:
+        """Add ``sum_i change[i] x_i x_i'`` to each matrix, in place."""
+        for gram, change in zip(grams, changes, strict=True):
+            dtype = np.dtype(np.float32 if gram.tensor.dtype == self._torch.float32 else np.float64)
+            for sign in (1.0, -1.0):
+                index = np.flatnonzero(sign * change > 0)
+                for start in range(0, len(index), self._block_rows):
+                    chosen = index[start : start + self._block_rows]
+                    rows = self._on_device[dtype][self._put(chosen)]
+                    scale = self._put(np.sqrt(np.abs(change[chosen])), dtype)
+                    rows = rows * scale[:, None]
+                    gram.tensor.addmm_(rows.T, rows, alpha=sign)
+
+    def kernel(self, index: npt.NDArray[np.intp], dtype: Any) -> Any:
+        """Return the products between chosen rows."""
+        rows = self._on_device[np.dtype(dtype)][self._put(index)]
+        return _DeviceMatrix(rows @ rows.T)
+
+    def prepare(self, dtype: Any) -> None:
+        """Keep no kernel: products between rows cost little here."""
+
+    def whole_kernel(self, dtype: Any) -> Any:
+        """Return the products between all rows, in memory."""
+        held = self._on_device[np.dtype(np.float64)]
+        return np.asarray((held @ held.T).cpu().numpy(), dtype=dtype)
+
+    def factor(self, matrix: Any, diagonal: FloatArray | float) -> Any:
+        """Return the Cholesky factor of `matrix` plus `diagonal`, if there is one."""
+        tensor = matrix.tensor
+        values = np.broadcast_to(np.asarray(diagonal, dtype=np.float64), (len(tensor),))
+        tensor.diagonal().add_(self._put(values).to(tensor.dtype))
+        factor, info = self._torch.linalg.cholesky_ex(tensor)
+        return None if int(info) else _DeviceMatrix(factor)
+
+    def solve(self, factor: Any, right: FloatArray) -> Any:
+        """Return the solution of the factorized system."""
+        tensor = self._put(right).to(factor.tensor.dtype)[:, None]
+        solution = self._torch.cholesky_solve(tensor, factor.tensor)[:, 0]
+        return solution.double().cpu().numpy()
+
+
+class _DeviceMatrix:
+    """A matrix on the device, with the one method of an array that the solvers call."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def copy(self) -> _DeviceMatrix:
+        """Return a copy of the matrix."""
+        return _DeviceMatrix(self.tensor.clone())

@@ -1,0 +1,75 @@
+"""From settings to a design: which device, how many threads, how much memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from featx.errors import BudgetExceeded
+from featx.heads.designs import Design, RowSource
+from featx.heads.threads import Workers
+from featx.machine import available_memory_bytes, keep_freed_memory, pick_device
+from featx.text import human_bytes
+
+# Of the memory that is free, what a fit takes without being told.
+_SHARE = 0.6
+# Of matrices smaller than this, float32 ones are not worth their rounding.
+_SMALL = 256
+
+
+@contextlib.contextmanager
+def open_design(
+    X: RowSource,
+    intercept: float | None,
+    *,
+    device: str = "auto",
+    single: bool = True,
+    memory_bytes: int | None = None,
+) -> Iterator[tuple[Design, int]]:
+    """Yield the design of a fit and the bytes that Gram matrices may take.
+
+    Parameters
+    ----------
+    X : RowSource of shape (n_samples, n_features)
+        The features.
+    intercept : float or None
+        Value of the intercept's column; None for no such column.
+    device : str
+        Of `featx.machine.DEVICES`.
+    single : bool
+        Whether factorizations may be in single precision.
+    memory_bytes : int or None
+        Memory the fit may take beside `X`; None for a share of what is free.
+
+    Raises
+    ------
+    BudgetExceeded
+        If not even blocks of the features and one Gram matrix fit.
+    """
+    n_rows, n_columns = int(X.shape[0]), int(X.shape[1]) + (intercept is not None)
+    single = single and min(n_rows, n_columns) >= _SMALL
+    budget = int(_SHARE * available_memory_bytes()) if memory_bytes is None else memory_bytes
+    held = (12 if single else 8) * n_rows * n_columns
+    # A Gram matrix or kernel of all rows or columns, its factor and a copy.
+    least = 24 * min(n_rows, n_columns) ** 2
+    if least > budget:
+        raise BudgetExceeded(
+            f"A linear head on {n_rows:,} rows of {n_columns:,} values needs {human_bytes(least)} "
+            f"for one matrix of the smaller side; {human_bytes(budget)} may be used. Give more "
+            "memory, pool the cut (--pool avg) or take fewer images."
+        )
+    resident = held + least <= budget
+    left = budget - held if resident else budget
+    keep_freed_memory()
+    # The processor needs no torch.
+    kind = None if device == "cpu" else pick_device(device)
+    with Workers() as workers:
+        if kind is not None and kind.type == "cuda":
+            from featx.heads.accelerated import TorchDesign
+
+            design: Design = TorchDesign(X, intercept, workers, device=kind, single=single)
+        else:
+            design = Design(
+                X, intercept, workers, resident=resident, single=single, kernel_bytes=left // 2
+            )
+        yield design, max(left // 2, 1)
