@@ -12,8 +12,9 @@ from featx.lazy import lazy_names
 if TYPE_CHECKING:
     from featx.heads.certificate import Certificate, certify_svm
     from featx.heads.choice import C_GRIDS, Choice, pick_C
-    from featx.heads.fitting import Fit, fit_logistic, fit_svm
+    from featx.heads.fitting import Fit
     from featx.heads.linear import LinearHead
+    from featx.heads.paths import DEFAULT_TOL, SOLVERS, fit_logistic, fit_path, fit_svm
     from featx.heads.svm import LinearSVM
 
 _HOME = {
@@ -23,14 +24,19 @@ _HOME = {
     "Choice": "featx.heads.choice",
     "pick_C": "featx.heads.choice",
     "Fit": "featx.heads.fitting",
-    "fit_logistic": "featx.heads.fitting",
-    "fit_svm": "featx.heads.fitting",
+    "DEFAULT_TOL": "featx.heads.paths",
+    "SOLVERS": "featx.heads.paths",
+    "fit_logistic": "featx.heads.paths",
+    "fit_path": "featx.heads.paths",
+    "fit_svm": "featx.heads.paths",
     "LinearHead": "featx.heads.linear",
     "LinearSVM": "featx.heads.svm",
 }
 
 __all__ = [
     "C_GRIDS",
+    "DEFAULT_TOL",
+    "SOLVERS",
     "Certificate",
     "Choice",
     "Fit",
@@ -38,6 +44,7 @@ __all__ = [
     "LinearSVM",
     "certify_svm",
     "fit_logistic",
+    "fit_path",
     "fit_svm",
     "pick_C",
 ]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featx.heads.blocks import FloatArray
-from featx.heads.designs import Design, RowSource
+from featx.heads.blocks import FloatArray, Rows
+from featx.heads.designs import Design
 from featx.heads.threads import Workers
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class TorchDesign(Design):
 
     Parameters
     ----------
-    X : RowSource of shape (n_rows, n_features), any float type
+    X : Rows of shape (n_rows, n_features), any float type
         The features; they must fit the device.
     intercept : float or None
         As for `Design`.
@@ -38,7 +38,7 @@ class TorchDesign(Design):
 
     def __init__(
         self,
-        X: RowSource,
+        X: Rows,
         intercept: float | None,
         workers: Workers,
         *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,23 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
 
+
+class Rows(Protocol):
+    """What rows can be read from: an ndarray, a memory map, an h5py dataset, cached features."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
 # 2^21 float64 values are 16 MB: enough rows for BLAS, little beside the features themselves.
 _BLOCK_VALUES = 2**21
 
 
-def row_blocks(X: Features) -> Iterator[tuple[slice, FloatArray]]:
+def row_blocks(X: Rows) -> Iterator[tuple[slice, FloatArray]]:
     """Yield (rows, those rows of `X` as float64), from the first row to the last."""
     rows = max(1, _BLOCK_VALUES // max(1, X.shape[1]))
     for start in range(0, X.shape[0], rows):

@@ -9,12 +9,12 @@ features in blocks on disk and features on an accelerator run the same algorithm
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featx.heads.blocks import FloatArray
+from featx.heads.blocks import FloatArray, Rows
 from featx.heads.lapack import Matrix, add_outer, cholesky, inner_products, mirror, solve
 from featx.heads.threads import Workers
 
@@ -26,23 +26,12 @@ _BLOCK_VALUES = 2**24
 _KERNEL_PATIENCE = 0.5
 
 
-class RowSource(Protocol):
-    """What rows can be read from: an ndarray, a memory map, an h5py dataset, a cache's features."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
-        ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
-
-
 class Design:
     """Features as float64 blocks, in memory or read again whenever they are needed.
 
     Parameters
     ----------
-    X : RowSource of shape (n_rows, n_features), any float type
+    X : Rows of shape (n_rows, n_features), any float type
         The features; slices of rows are read.
     intercept : float or None
         Value of the column that is put behind the features (liblinear's ``intercept_scaling``);
@@ -64,7 +53,7 @@ class Design:
 
     def __init__(
         self,
-        X: RowSource,
+        X: Rows,
         intercept: float | None,
         workers: Workers,
         *,

@@ -1,4 +1,4 @@
-"""Linear SVM and logistic regression by scikit-learn, with a word on whether they converged."""
+"""What a fit is; linear SVM and logistic regression by scikit-learn, and whether they converged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import DataError, ShapeError, UsageError
-from featx.heads.blocks import Features, FloatArray, row_blocks, scores
+from featx.heads.blocks import Features, FloatArray, Rows, row_blocks, scores
 from featx.heads.certificate import certify_svm
 
 HeadKind = Literal["svm", "logistic"]
@@ -57,14 +57,15 @@ class Fit:
     kind : {"svm", "logistic"}
         The loss.
     solver : str
-        ``"liblinear-dual"``, ``"liblinear-primal"`` or ``"lbfgs"``.
+        ``"featx-newton"``, ``"liblinear-dual"``, ``"liblinear-primal"`` or ``"lbfgs"``.
     C : float
         Weight of the loss against the L2 penalty.
     n_iter : int
         Iterations of the solver, of the class that took most.
     converged : bool
-        The solver ended by its tolerance, and what featx computes itself in float64 agrees: the
-        gap is at most `GAP_CONVERGED` (svm), the gradient `GRADIENT_CONVERGED` (logistic).
+        featx' solvers: the gap is at most the tolerance. scikit-learn's: the solver ended by its
+        tolerance, and what featx computes itself in float64 agrees: the gap is at most
+        `GAP_CONVERGED` (liblinear), the gradient `GRADIENT_CONVERGED` (lbfgs).
     objective : float
         Value of the objective in float64; of one-vs-rest problems the sum.
     duality_gap : float or None
@@ -90,7 +91,7 @@ class Fit:
     messages: tuple[str, ...]
 
 
-def fit_svm(
+def fit_liblinear(
     X: Features,
     y: npt.ArrayLike,
     *,
@@ -136,7 +137,7 @@ def fit_svm(
     """
     from sklearn.svm import LinearSVC
 
-    labels = _check(X, y, C, max_iter, tol)
+    labels = check(X, y, C, max_iter, tol)
     dual = X.shape[0] <= ROWS_PER_FEATURE_PRIMAL * X.shape[1]
     model = LinearSVC(C=C, dual=dual, max_iter=max_iter, tol=tol, random_state=seed)
     finished, fit_s = _run(model, X, labels)
@@ -147,8 +148,8 @@ def fit_svm(
     n_iter, gap = int(np.max(model.n_iter_)), certificate.gap
     messages = _svm_messages(finished, n_iter, gap)
     return Fit(
-        coef=_all_rows(model.coef_),
-        intercept=_all_rows(model.intercept_),
+        coef=all_rows(model.coef_),
+        intercept=all_rows(model.intercept_),
         classes=model.classes_.astype(np.int64),
         kind="svm",
         solver="liblinear-dual" if dual else "liblinear-primal",
@@ -162,7 +163,7 @@ def fit_svm(
     )
 
 
-def fit_logistic(
+def fit_lbfgs(
     X: Features,
     y: npt.ArrayLike,
     *,
@@ -208,11 +209,11 @@ def fit_logistic(
     """
     from sklearn.linear_model import LogisticRegression
 
-    labels = _check(X, y, C, max_iter, tol)
+    labels = check(X, y, C, max_iter, tol)
     model = LogisticRegression(C=C, max_iter=max_iter, tol=tol, random_state=seed)
     finished, fit_s = _run(model, X, labels)
-    coef = _all_rows(model.coef_.astype(np.float64))
-    intercept = _all_rows(model.intercept_.astype(np.float64))
+    coef = all_rows(model.coef_.astype(np.float64))
+    intercept = all_rows(model.intercept_.astype(np.float64))
     penalty = 0.5 * float((model.coef_.astype(np.float64) ** 2).sum())
     if len(model.classes_) == 2:
         coef, intercept = coef / 2, intercept / 2
@@ -235,14 +236,12 @@ def fit_logistic(
     )
 
 
-def _check(
-    X: Features, y: npt.ArrayLike, C: float, max_iter: int, tol: float
-) -> npt.NDArray[np.int64]:
+def check(X: Rows, y: npt.ArrayLike, C: float, max_iter: int, tol: float) -> npt.NDArray[np.int64]:
     """Refuse what no solver can use; return the labels as int64."""
     for name, value in (("C", C), ("max_iter", max_iter), ("tol", tol)):
         if not (np.isfinite(value) and value > 0):
             raise UsageError(f"{name} is {value}: it must be a positive number.")
-    if X.ndim != 2 or X.shape[1] == 0:
+    if len(X.shape) != 2 or X.shape[1] == 0:
         raise ShapeError(f"Features of shape {X.shape}: expected (n_samples, n_features).")
     labels = np.asarray(y)
     if labels.shape != (X.shape[0],):
@@ -291,7 +290,7 @@ def _run(model: Any, X: Features, labels: npt.NDArray[np.int64]) -> tuple[bool, 
     return finished, seconds
 
 
-def _all_rows(values: FloatArray) -> FloatArray:
+def all_rows(values: FloatArray) -> FloatArray:
     """Return one row per class: scikit-learn gives two classes a single one, of the second."""
     return np.concatenate([-values, values]) if len(values) == 1 else values
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import DataError, UsageError
-from featx.heads.blocks import FloatArray
-from featx.heads.designs import RowSource
+from featx.heads.blocks import FloatArray, Rows
 
 # Larger values overflow in single precision once they are squared and summed over a row.
 _LARGEST = 1e15
@@ -23,7 +22,7 @@ class FitInput:
 
     Attributes
     ----------
-    X : RowSource of shape (n_samples, n_features)
+    X : Rows of shape (n_samples, n_features)
         Features: an array, or what is read a block of rows at a time.
     labels : ndarray of shape (n_samples,), int64
         Index of each sample's class.
@@ -33,7 +32,7 @@ class FitInput:
         Weights of the samples; None for 1.
     """
 
-    X: RowSource
+    X: Rows
     labels: npt.NDArray[np.int64]
     classes: npt.NDArray[Any]
     row_weights: FloatArray | None
@@ -117,7 +116,7 @@ def checked_input(estimator: Any, X: Any, y: Any, sample_weight: Any) -> FitInpu
     return FitInput(X, labels.astype(np.int64), classes, row_weights)
 
 
-def _check_stored(X: RowSource) -> None:
+def _check_stored(X: Rows) -> None:
     for start in range(0, int(X.shape[0]), _ROWS):
         block = np.asarray(X[start : start + _ROWS])
         if not np.isfinite(block).all():

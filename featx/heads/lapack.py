@@ -87,7 +87,7 @@ def _syrk(
     # By columns, as BLAS reads it, the array is its transpose, and the upper triangle the lower.
     _call(
         prefix + "syrk", ctypes.c_char(b"L"), ctypes.c_char(transposed), ctypes.c_int(n),
-        ctypes.c_int(k), scalar(alpha), rows, width, scalar(beta), result, ctypes.c_int(n),
+        ctypes.c_int(k), scalar(alpha), rows, width, scalar(beta), result, ctypes.c_int(max(1, n)),
     )  # fmt: skip
 
 

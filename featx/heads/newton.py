@@ -111,7 +111,7 @@ def solve_path(
     max_iter: int = 1000,
     starts: Sequence[FloatArray] | None = None,
     gram_bytes: int = 2**31,
-    on_done: Callable[[int], None] = lambda n: None,
+    on_done: Callable[[float, float], None] = lambda C, share: None,
 ) -> list[PathPoint]:
     """Solve every problem at every C, from the smallest up.
 
@@ -132,7 +132,7 @@ def solve_path(
     gram_bytes : int
         Matrices of problems that are solved at the same time may take this much.
     on_done : callable
-        Called with the number of (problem, C) that have been solved since the last call.
+        Called with C and the share of the problems that have just been solved at it.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def solve_path(
             point = state.solve(C, tol if wanted else max(tol, _LOOSE_GAP), max_iter)
             if wanted:
                 points.append(point)
-                on_done(len(group))
+                on_done(C, len(group) / n)
         found.append(points)
     return [_joined(parts) for parts in zip(*found, strict=True)]
 
@@ -258,11 +258,13 @@ class _Group:
             nearer = 1.0 - _dual_values(alpha, normal, loss) / value
             # Rows of weight 0 take no part.
             active = (hinge > 0) & (weights > 0)
+            # One that changes to double precision now has not had a step in it.
+            double = ~self._single[live]
             if steps:
                 settled = (active != before[live]).mean(axis=1) < _SETTLED
                 poor = (settled & (nearer > _PROGRESS * gap[live])) | (steps >= _SINGLE_STEPS)
                 self._to_double(live[poor])
-            stuck = (value > objective[live] * (1.0 - _ROUNDING)) & ~self._single[live]
+            stuck = (value > objective[live] * (1.0 - _ROUNDING)) & double
             gap[live], objective[live], before[live] = nearer, value, active
             going = (nearer > tol) & ~stuck
             if steps == max_iter or not going.any():

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from featx.errors import BudgetExceeded
-from featx.heads.designs import Design, RowSource
+from featx.heads.blocks import Rows
+from featx.heads.designs import Design
 from featx.heads.threads import Workers
 from featx.machine import available_memory_bytes, keep_freed_memory, pick_device
 from featx.text import human_bytes
@@ -17,9 +18,14 @@ _SHARE = 0.6
 _SMALL = 256
 
 
+def least_bytes(n_rows: int, n_columns: int) -> int:
+    """Return what a fit takes at least: a matrix of the smaller side, its factor and a copy."""
+    return 24 * min(n_rows, n_columns) ** 2
+
+
 @contextlib.contextmanager
 def open_design(
-    X: RowSource,
+    X: Rows,
     intercept: float | None,
     *,
     device: str = "auto",
@@ -30,7 +36,7 @@ def open_design(
 
     Parameters
     ----------
-    X : RowSource of shape (n_samples, n_features)
+    X : Rows of shape (n_samples, n_features)
         The features.
     intercept : float or None
         Value of the intercept's column; None for no such column.
@@ -50,8 +56,7 @@ def open_design(
     single = single and min(n_rows, n_columns) >= _SMALL
     budget = int(_SHARE * available_memory_bytes()) if memory_bytes is None else memory_bytes
     held = (12 if single else 8) * n_rows * n_columns
-    # A Gram matrix or kernel of all rows or columns, its factor and a copy.
-    least = 24 * min(n_rows, n_columns) ** 2
+    least = least_bytes(n_rows, n_columns)
     if least > budget:
         raise BudgetExceeded(
             f"A linear head on {n_rows:,} rows of {n_columns:,} values needs {human_bytes(least)} "

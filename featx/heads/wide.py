@@ -31,7 +31,7 @@ def solve_any_shape(
     tol: float = 1e-6,
     max_iter: int = 1000,
     gram_bytes: int = 2**31,
-    on_done: Callable[[int], None] = lambda n: None,
+    on_done: Callable[[float, float], None] = lambda C, share: None,
 ) -> list[PathPoint]:
     """Solve as `featx.heads.newton.solve_path` does, in the smaller of the two spaces."""
     solve = partial(solve_path, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,11 @@ import numpy as np
 
 from featx.cache import FeatureStore
 from featx.errors import BudgetExceeded
-from featx.heads import C_GRIDS, LinearHead, fit_logistic, fit_svm, pick_C
+from featx.heads import C_GRIDS, LinearHead, fit_path, pick_C
+from featx.heads.blocks import row_blocks
+from featx.heads.solving import least_bytes
 from featx.machine import n_cpus
+from featx.pipeline.feature_rows import FeatureRows
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C, Recipe
 from featx.scaling import scalers_for
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
     from featx.heads import Choice, Fit
     from featx.scaling import Scaler
 
-# Bytes a value of the training features takes while a head is fitted: as cached (4), scaled (4),
-# as float64 (8) and, for the SVM, as liblinear's 16-byte nodes.
-FIT_BYTES = {"svm": 32, "logistic": 24}
+# Bytes a value of the training features takes while scikit-learn fits a head: as cached (4), scaled
+# (4), as float64 (8) and, for the SVM, as liblinear's 16-byte nodes.
+FIT_BYTES = {"liblinear": 32, "lbfgs": 24}
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,15 @@ class CutFit:
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit in a worker process, which reads the features from the cache by itself."""
+    """The fits of one cut; in a worker process, it reads the features from the cache by itself."""
 
     store: Path
     keys: Mapping[str, FeatureKey]
     recipe: Recipe
-    C: float
+    Cs: tuple[float, ...]
     on_val: bool
     refit: bool
+    memory_bytes: int | None = None
 
 
 def candidates(recipe: Recipe) -> tuple[float, ...]:
@@ -85,6 +89,7 @@ def fit_cuts(
     class_names: Mapping[int, str],
     *,
     n_jobs: int = 1,
+    memory_bytes: int | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, CutFit]:
     """Fit the head of every cut and predict validation and test.
@@ -101,28 +106,34 @@ def fit_cuts(
         By label.
     n_jobs : int
         Heads fitted at the same time, from `jobs_that_fit`.
+    memory_bytes : int, optional
+        What featx' solvers may take.
     """
     values = candidates(recipe)
     chooses = len(values) > 1
     # A worker of an earlier call may stand in another folder.
     root = store.root.resolve()
+    # featx' solvers go from one C to the next; scikit-learn's begin anew at each.
+    paths = [values] if recipe.solver == "featx" else [(C,) for C in values]
     jobs = {
-        (cut, C): _Job(root, {s: fs.key for s, fs in sets.items()}, recipe, C, chooses, refit=False)
+        (cut, path): _Job(
+            root, {s: fs.key for s, fs in sets.items()}, recipe, path, chooses, False, memory_bytes
+        )
         for cut, sets in features.items()
-        for C in values
+        for path in paths
     }
     done = _run_jobs(jobs, n_jobs, f"fit {recipe.head}", progress)
     found = {}
     refits = {}
     for cut, sets in features.items():
-        scores = {C: done[cut, C][1] for C in values}
-        choice = pick_C(scores) if chooses else None
+        fits = {fit.C: (fit, score) for path in paths for fit, score in done[cut, path]}
+        choice = pick_C({C: score for C, (_, score) in fits.items()}) if chooses else None
         C = choice.C if choice else values[0]
-        found[cut] = (done[cut, C][0], choice)
+        found[cut] = (fits[C][0], choice)
         if recipe.refit and "val" in sets:
-            refits[cut, C] = replace(jobs[cut, C], on_val=False, refit=True)
+            refits[cut, C] = replace(jobs[cut, paths[0]], Cs=(C,), on_val=False, refit=True)
     refitted = {
-        cut: fit for (cut, _), (fit, _) in _run_jobs(refits, n_jobs, "refit", progress).items()
+        cut: fits[0][0] for (cut, _), fits in _run_jobs(refits, n_jobs, "refit", progress).items()
     }
     return {
         cut: _finish(features[cut], recipe, class_names, fit, choice, refitted.get(cut))
@@ -143,62 +154,108 @@ def jobs_that_fit(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, budget: 
     BudgetExceeded
         When one head alone would not fit.
     """
-    cut, (rows, n_features) = max(sizes.items(), key=lambda item: math.prod(item[1]))
-    largest = FIT_BYTES[recipe.head] * rows * n_features
+
+    def needed(size: tuple[int, int]) -> int:
+        if recipe.solver == "featx":
+            return least_bytes(size[0], size[1] + 1)
+        return FIT_BYTES[recipe.solver] * math.prod(size)
+
+    cut, (rows, n_features) = max(sizes.items(), key=lambda item: needed(item[1]))
+    largest = needed((rows, n_features))
     if largest > budget:
         raise BudgetExceeded(
             f"Fitting the head of '{cut}' ({rows:,} rows of {n_features:,} values) would take "
             f"about {human_bytes(largest)}; {human_bytes(budget)} may be used (--memory-budget). "
             "Pool the cut (--pool avg) or take fewer images (--limit)."
         )
-    wanted = n_cpus() if recipe.jobs == "auto" else recipe.jobs
-    n_tasks = len(sizes) * len(candidates(recipe))
+    own = recipe.solver == "featx"
+    # featx' solvers use all cores by themselves.
+    wanted = (1 if own else n_cpus()) if recipe.jobs == "auto" else recipe.jobs
+    n_tasks = len(sizes) * (1 if own else len(candidates(recipe)))
     return max(1, min(wanted, n_tasks, budget // largest))
 
 
 def _run_jobs(
     jobs: Mapping[Any, _Job], n_jobs: int, label: str, progress: Progress
-) -> dict[Any, tuple[Fit, float]]:
+) -> dict[Any, list[tuple[Fit, float]]]:
     """Run fits, in worker processes when there is more than one at a time."""
     if not jobs:
         return {}
-    from joblib import Parallel, delayed, parallel_config
+    n_fits = sum(len(job.Cs) for job in jobs.values())
+    with progress.task(label, n_fits, "heads") as advance:
+        if n_jobs == 1:
+            return {name: _fit_job(job, advance) for name, job in jobs.items()}
+        from joblib import Parallel, delayed, parallel_config
 
-    done = {}
-    # One BLAS thread a process: the fits share the cores between them.
-    inner = max(1, n_cpus() // n_jobs)
-    with (
-        progress.task(label, len(jobs), "heads") as advance,
-        parallel_config(backend="loky", inner_max_num_threads=inner),
-    ):
-        results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-            delayed(_fit_one)(name, job) for name, job in jobs.items()
-        )
-        for name, fit, score in results:
-            done[name] = (fit, score)
-            advance(1)
+        done = {}
+        # One BLAS thread a process: the fits share the cores between them.
+        inner = max(1, n_cpus() // n_jobs)
+        with parallel_config(backend="loky", inner_max_num_threads=inner):
+            results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+                delayed(_named)(name, job) for name, job in jobs.items()
+            )
+            for name, fits in results:
+                done[name] = fits
+                advance(len(fits))
     return done
 
 
-def _fit_one(name: Any, job: _Job) -> tuple[Any, Fit, float]:
-    """Fit one head; score it on validation when C is to be chosen."""
-    store = FeatureStore(job.store)
+def _named(name: Any, job: _Job) -> tuple[Any, list[tuple[Fit, float]]]:
+    return name, _fit_job(job, lambda n: None)
+
+
+def _fit_job(job: _Job, advance: Callable[[int], None]) -> list[tuple[Fit, float]]:
+    """Fit one head at each C; score it on validation when C is to be chosen."""
+    recipe, store = job.recipe, FeatureStore(job.store)
     sets = {split: _open(store, key) for split, key in job.keys.items()}
-    scalers = _scalers(sets, job.recipe, refit=job.refit)
+    scalers = _scalers(sets, recipe, refit=job.refit)
     train = sets["train"]
-    X, y = _scaled(train, scalers["train"]), train.y
+    parts, y = [(train, scalers["train"])], train.y
     if job.refit:
-        X = np.concatenate([X, _scaled(sets["val"], scalers["val"])])
+        parts.append((sets["val"], scalers["val"]))
         y = np.concatenate([y, sets["val"].y])
-    fit_head = fit_svm if job.recipe.head == "svm" else fit_logistic
-    fit = fit_head(
-        X, y, C=job.C, max_iter=job.recipe.max_iter, tol=job.recipe.tol, seed=job.recipe.seed
+    solved = _Counter(advance)
+    fits = fit_path(
+        recipe.head,
+        FeatureRows(parts),
+        y,
+        job.Cs,
+        solver=recipe.solver,
+        max_iter=recipe.max_iter,
+        tol=recipe.tol,
+        seed=recipe.seed,
+        device=recipe.device,
+        memory_bytes=job.memory_bytes,
+        on_done=solved,
     )
-    score = float("nan")
+    scores = [float("nan")] * len(fits)
     if job.on_val:
-        predicted = _plain_head(fit).predict(_scaled(sets["val"], scalers["val"]))
-        score = float(np.mean(predicted == sets["val"].y))
-    return name, fit, score
+        scores = _accuracies(fits, FeatureRows([(sets["val"], scalers["val"])]), sets["val"].y)
+    return list(zip(fits, scores, strict=True))
+
+
+class _Counter:
+    """Heads that are complete, counted from the shares of them that are solved."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance, self._solved, self._told = advance, 0.0, 0
+
+    def __call__(self, C: float, share: float) -> None:
+        self._solved += share
+        # Thirds do not add up to 1 in binary.
+        complete = int(self._solved + 1e-6)
+        self._advance(complete - self._told)
+        self._told = complete
+
+
+def _accuracies(fits: Sequence[Fit], X: FeatureRows, y: np.ndarray) -> list[float]:
+    """Return the accuracy of each fit, with the features read once."""
+    right = np.zeros(len(fits))
+    for rows, block in row_blocks(X):
+        for i, fit in enumerate(fits):
+            found = fit.classes[(block @ fit.coef.T + fit.intercept).argmax(axis=1)]
+            right[i] += np.count_nonzero(found == y[rows])
+    return [float(value) for value in right / len(y)]
 
 
 def _open(store: FeatureStore, key: FeatureKey) -> FeatureSet:

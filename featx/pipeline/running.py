@@ -94,6 +94,7 @@ def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord,
         prepared.store,
         prepared.dataset.classes,
         n_jobs=n_jobs,
+        memory_bytes=plan.memory_budget // n_jobs,
         progress=progress,
     )
     timing["fit_s"] = time.perf_counter() - start

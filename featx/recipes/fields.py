@@ -136,8 +136,16 @@ class ProbeFields(SharedFields):
         description="A value, a list or auto: several are compared on the validation split. "
         "Default: 12 (svm), 1 (logistic).",
     )
+    solver: Literal["featx", "liblinear", "lbfgs"] = Field(
+        "featx",
+        description="featx, or scikit-learn's: liblinear (svm), lbfgs (logistic).",
+    )
     max_iter: Count = Field(1000, description="Iterations of the solver at most.")
-    tol: Positive = Field(1e-4, description="Tolerance of the solver.")
+    tol: Positive | None = Field(
+        None,
+        description="Tolerance. Default: a relative duality gap of 1e-6 (featx), 1e-4 as "
+        "scikit-learn means it (liblinear, lbfgs).",
+    )
     refit: bool = Field(
         False, description="Fit once more on train and validation after C is chosen."
     )

@@ -81,6 +81,18 @@ class Recipe(CompareFields):
         return self
 
     @model_validator(mode="after")
+    def _the_solver_solves_the_head(self) -> Recipe:
+        from featx.heads import SOLVERS
+
+        valid = SOLVERS[self.head]
+        if self.solver not in valid:
+            raise ValueError(
+                f"solver {self.solver} does not fit a head of kind {self.head}; valid are "
+                f"{' and '.join(valid)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_cut_says_what_is_frozen(self) -> Recipe:
         if self.from_cut and self.mode not in (None, "finetune"):
             raise ValueError(

@@ -8,8 +8,9 @@ from head_cases import blobs, svm_objective, svm_optimum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featx.heads import certify_svm, fit_svm
+from featx.heads import certify_svm
 from featx.heads.blocks import scores
+from featx.heads.fitting import fit_liblinear as fit_svm
 
 
 def signs_of(y: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from head_cases import blobs, logistic_objective, logistic_optimum
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from featx.heads import fit_logistic
+from featx.heads.fitting import fit_lbfgs as fit_logistic
 
 
 def sklearn_parameters(fit_coef: np.ndarray, fit_intercept: np.ndarray) -> np.ndarray:

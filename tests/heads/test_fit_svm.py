@@ -9,7 +9,7 @@ import pytest
 from head_cases import blobs, svm_objective, svm_optimum
 from sklearn.svm import LinearSVC
 
-from featx.heads import fit_svm
+from featx.heads.fitting import fit_liblinear as fit_svm
 
 TIGHT = {"tol": 1e-10, "max_iter": 200_000}
 

@@ -295,21 +295,31 @@ def test_candidates() -> None:
 def test_parallel_fits_stay_within_the_memory_budget(monkeypatch) -> None:
     monkeypatch.setattr("featx.pipeline.fitting.n_cpus", lambda: 8)
     sizes = {"deep": (1000, 1000), "small": (1000, 10)}
-    many = Recipe(C=(0.1, 0.2, 0.3, 0.4, 0.5))
+    many = Recipe(C=(0.1, 0.2, 0.3, 0.4, 0.5), solver="liblinear")
     need = 32 * 1000 * 1000
     assert jobs_that_fit(sizes, many, need) == 1
     assert jobs_that_fit(sizes, many, 3 * need) == 3
     assert jobs_that_fit(sizes, many, 100 * need) == 8
-    assert jobs_that_fit(sizes, Recipe(), 100 * need) == 2
-    assert jobs_that_fit(sizes, Recipe(jobs=5, C=many.C), 100 * need) == 5
+    assert jobs_that_fit(sizes, Recipe(solver="liblinear"), 100 * need) == 2
+    assert jobs_that_fit(sizes, Recipe(jobs=5, C=many.C, solver="liblinear"), 100 * need) == 5
     with pytest.raises(BudgetExceeded, match=r"'deep' \(1,000 rows of 1,000 values\).*--pool avg"):
         jobs_that_fit(sizes, many, need - 1)
+
+
+def test_featx_solver_takes_all_cores_and_a_matrix_of_the_smaller_side(monkeypatch) -> None:
+    monkeypatch.setattr("featx.pipeline.fitting.n_cpus", lambda: 8)
+    sizes = {"deep": (1000, 5000), "small": (1000, 10)}
+    need = 3 * 8 * 1000 * 1000
+    assert jobs_that_fit(sizes, Recipe(C=(0.1, 1.0)), 100 * need) == 1
+    assert jobs_that_fit(sizes, Recipe(C=(0.1, 1.0), jobs=2), 100 * need) == 2
+    with pytest.raises(BudgetExceeded, match=r"'deep' \(1,000 rows of 5,000 values\)"):
+        jobs_that_fit(sizes, Recipe(), need - 1)
 
 
 def test_a_fit_that_does_not_fit_is_refused_before_anything_is_extracted(places, tmp_path) -> None:
     recipe = make(
         {**places, "cache_dir": str(tmp_path / "cache")}, cuts=["layer1"], pool="flatten",
-        memory_budget="8MB",
+        memory_budget="8MB", solver="liblinear",
     )  # fmt: skip
     with pytest.raises(BudgetExceeded, match="Fitting the head of 'layer1'"):
         featx.run(recipe)
