@@ -110,6 +110,7 @@ def solve_path(
     tol: float = 1e-6,
     max_iter: int = 1000,
     starts: Sequence[FloatArray] | None = None,
+    shared: SharedGram | None = None,
     gram_bytes: int = 2**31,
     on_done: Callable[[float, float], None] = lambda C, share: None,
 ) -> list[PathPoint]:
@@ -129,6 +130,8 @@ def solve_path(
         Newton steps for each problem and C at most.
     starts : sequence of ndarray of shape (n_problems, n_columns), float64, or None
         Weights near the solution at each C; None to come from a small C step by step.
+    shared : SharedGram or None
+        Of earlier problems over the same rows; None to compute one, with the problems' weights.
     gram_bytes : int
         Matrices of problems that are solved at the same time may take this much.
     on_done : callable
@@ -144,7 +147,8 @@ def solve_path(
     together = max(design.workers.n, int(gram_bytes // (24 * design.n_columns**2)))
     groups = [range(start, min(start + together, n)) for start in range(0, n, together)]
     stages = [(C, True) for C in Cs] if starts else _stages(design, Cs)
-    shared = _SharedGram(design, problems.row_weights)
+    if shared is None:
+        shared = SharedGram(design, problems.row_weights)
     found: list[list[PathPoint]] = []
     for group in groups:
         state = _Group(design, problems, group, shared)
@@ -187,10 +191,18 @@ def _stages(design: Design, Cs: Sequence[float]) -> list[tuple[float, bool]]:
     return stages
 
 
-class _SharedGram:
-    """The Gram matrix of all rows, computed when first asked for, and its factor for one C."""
+class SharedGram:
+    """The Gram matrix of all rows, computed when first asked for, and its factor for one C.
 
-    def __init__(self, design: Design, row_weights: FloatArray | None) -> None:
+    Parameters
+    ----------
+    design : Design
+        The rows.
+    row_weights : ndarray of shape (n_rows,), float64, or None
+        Their weights; None for 1.
+    """
+
+    def __init__(self, design: Design, row_weights: FloatArray | None = None) -> None:
         self._design = design
         self.weights = np.ones(design.n_rows) if row_weights is None else row_weights
         self._grams: dict[Any, Matrix] = {}
@@ -216,14 +228,16 @@ class _Group:
     """Problems that are solved in step with each other, from one C to the next."""
 
     def __init__(
-        self, design: Design, problems: Problems, group: range, shared: _SharedGram
+        self, design: Design, problems: Problems, group: range, shared: SharedGram
     ) -> None:
         self._design, self._shared = design, shared
         positives = np.asarray(problems.positives)[list(group)]
         own = problems.labels == positives[:, None]
         self._signs = np.where(own, 1.0, -1.0)
         # (1, n_rows) where all problems weigh alike.
-        self._weights = shared.weights[None]
+        self._weights = np.ones((1, design.n_rows))
+        if problems.row_weights is not None:
+            self._weights = problems.row_weights[None]
         if problems.positive_weights is not None:
             more = problems.positive_weights[list(group)][:, None]
             self._weights = np.where(own, more, 1.0) * self._weights

@@ -15,7 +15,7 @@ from featx.heads.fitting import Fit, HeadKind, all_rows, check, fit_lbfgs, fit_l
 from featx.heads.inputs import positive
 from featx.heads.newton import PathPoint, Problems
 from featx.heads.solving import open_design
-from featx.heads.wide import solve_any_shape
+from featx.heads.wide import SvmSolver
 
 Solver = Literal["featx", "liblinear", "lbfgs"]
 
@@ -102,15 +102,8 @@ def fit_path(
     seconds = _Seconds(on_done)
     problems = Problems(index.astype(np.int64), [1] if len(classes) == 2 else range(len(classes)))
     with open_design(X, 1.0, device=device, memory_bytes=memory_bytes) as (design, gram_bytes):
-        points = solve_any_shape(
-            design,
-            problems,
-            ascending,
-            tol=tol,
-            max_iter=max_iter,
-            gram_bytes=gram_bytes,
-            on_done=seconds,
-        )
+        solving = SvmSolver(design, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
+        points = solving.solve(problems, ascending, on_done=seconds)
     by_C = {
         C: _svm_fit(point, classes, tol, seconds.of[C])
         for C, point in zip(ascending, points, strict=True)

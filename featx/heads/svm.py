@@ -25,7 +25,7 @@ from featx.heads.inputs import (
 )
 from featx.heads.newton import PathPoint, Problems
 from featx.heads.solving import open_design
-from featx.heads.wide import solve_any_shape
+from featx.heads.wide import SvmSolver
 
 Precision = Literal["mixed", "float64"]
 
@@ -180,9 +180,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             single=self.dtype == "mixed",
             memory_bytes=self.memory_bytes,
         ) as (design, gram_bytes):
-            return solve_any_shape(
-                design, problems, Cs, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes
-            )
+            solver = SvmSolver(design, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
+            return solver.solve(problems, Cs)
 
     def _take(self, data: FitInput, point: PathPoint) -> None:
         """Become what was solved."""

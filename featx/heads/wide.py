@@ -17,37 +17,66 @@ import numpy as np
 from featx.heads.blocks import FloatArray
 from featx.heads.designs import Design
 from featx.heads.lapack import cholesky
-from featx.heads.newton import PathPoint, Problems, solve_path
+from featx.heads.newton import PathPoint, Problems, SharedGram, solve_path
 
 # Roundings of the kernel, in units of its mean diagonal, that are added to the diagonal.
 _ROUNDINGS = 4.0
 
 
-def solve_any_shape(
-    design: Design,
-    problems: Problems,
-    Cs: Sequence[float],
-    *,
-    tol: float = 1e-6,
-    max_iter: int = 1000,
-    gram_bytes: int = 2**31,
-    on_done: Callable[[float, float], None] = lambda C, share: None,
-) -> list[PathPoint]:
-    """Solve as `featx.heads.newton.solve_path` does, in the smaller of the two spaces."""
-    solve = partial(solve_path, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
-    if design.n_columns <= design.n_rows:
-        return solve(design, problems, Cs, on_done=on_done)
-    factor = _row_coordinates(design)
-    reduced = Design(
-        factor, None, design.workers, single=design.single, kernel_bytes=8 * design.n_rows**2
-    )
-    points = solve(reduced, problems, Cs)
-    starts = [_to_columns(design, factor, point.weights) for point in points]
-    polished = solve(design, problems, Cs, starts=starts, on_done=on_done)
-    return [
-        PathPoint(after.C, after.weights, after.objective, after.gap, before.n_iter + after.n_iter)
-        for before, after in zip(points, polished, strict=True)
-    ]
+class SvmSolver:
+    """Solves problems over the same rows, in the smaller of the two spaces.
+
+    Gram matrices, kernel and factor are computed once, for all problems.
+
+    Parameters
+    ----------
+    design : Design
+        The rows.
+    tol, max_iter, gram_bytes
+        As for `featx.heads.newton.solve_path`.
+    """
+
+    def __init__(
+        self, design: Design, *, tol: float = 1e-6, max_iter: int = 1000, gram_bytes: int = 2**31
+    ) -> None:
+        self._design = design
+        self._factor: FloatArray | None = None
+        self._solve = partial(solve_path, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
+        self._narrow = design
+        if design.n_columns > design.n_rows:
+            self._factor = _row_coordinates(design)
+            self._narrow = Design(
+                self._factor,
+                None,
+                design.workers,
+                single=design.single,
+                kernel_bytes=8 * design.n_rows**2,
+            )
+        self._whole = SharedGram(self._narrow)
+
+    def solve(
+        self,
+        problems: Problems,
+        Cs: Sequence[float],
+        *,
+        on_done: Callable[[float, float], None] = lambda C, share: None,
+    ) -> list[PathPoint]:
+        """Solve every problem at every C, ascending; see `featx.heads.newton.solve_path`."""
+        # Weights of 0 and 1 are rows left out: the matrix of all rows is near.
+        weights = problems.row_weights
+        near = weights is None or bool(np.isin(weights, (0.0, 1.0)).all())
+        shared = self._whole if near else None
+        if self._factor is None:
+            return self._solve(self._design, problems, Cs, shared=shared, on_done=on_done)
+        points = self._solve(self._narrow, problems, Cs, shared=shared)
+        starts = [_to_columns(self._design, self._factor, point.weights) for point in points]
+        polished = self._solve(self._design, problems, Cs, starts=starts, on_done=on_done)
+        return [
+            PathPoint(
+                after.C, after.weights, after.objective, after.gap, before.n_iter + after.n_iter
+            )
+            for before, after in zip(points, polished, strict=True)
+        ]
 
 
 def _row_coordinates(design: Design) -> FloatArray:
