@@ -18,7 +18,7 @@ PANELS = {
         "dataset", "data_dir", "classes", "val", "test", "stratified", "limit",
         "image_size", "crop", "interpolation", "seed",
     ),
-    "Head": ("standardize", "C", "solver", "max_iter", "tol", "refit"),
+    "Head": ("standardize", "C", "cv", "solver", "max_iter", "tol", "refit"),
     "Training": (
         "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
         "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end",

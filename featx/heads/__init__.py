@@ -11,8 +11,9 @@ from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.heads.certificate import Certificate, certify_svm
-    from featx.heads.choice import C_GRIDS, Choice, pick_C
+    from featx.heads.choice import C_GRIDS, NAMED_GRIDS, Choice, pick_C
     from featx.heads.fitting import Fit
+    from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
     from featx.heads.paths import DEFAULT_TOL, SOLVERS, fit_logistic, fit_path, fit_svm
     from featx.heads.svm import LinearSVM
@@ -21,6 +22,7 @@ _HOME = {
     "Certificate": "featx.heads.certificate",
     "certify_svm": "featx.heads.certificate",
     "C_GRIDS": "featx.heads.choice",
+    "NAMED_GRIDS": "featx.heads.choice",
     "Choice": "featx.heads.choice",
     "pick_C": "featx.heads.choice",
     "Fit": "featx.heads.fitting",
@@ -29,6 +31,7 @@ _HOME = {
     "fit_logistic": "featx.heads.paths",
     "fit_path": "featx.heads.paths",
     "fit_svm": "featx.heads.paths",
+    "cross_validate": "featx.heads.folds",
     "LinearHead": "featx.heads.linear",
     "LinearSVM": "featx.heads.svm",
 }
@@ -36,6 +39,7 @@ _HOME = {
 __all__ = [
     "C_GRIDS",
     "DEFAULT_TOL",
+    "NAMED_GRIDS",
     "SOLVERS",
     "Certificate",
     "Choice",
@@ -43,6 +47,7 @@ __all__ = [
     "LinearHead",
     "LinearSVM",
     "certify_svm",
+    "cross_validate",
     "fit_logistic",
     "fit_path",
     "fit_svm",

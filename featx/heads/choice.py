@@ -45,13 +45,27 @@ class Choice:
     warning: str | None
 
 
+NAMED_GRIDS: dict[str, tuple[float, ...]] = {
+    "dinov2": tuple(float(C) for C in 10.0 ** np.linspace(-6, 5, 45)),
+    "vissl": tuple(sorted([2.0**k for k in range(-19, -3)] + [10.0**k for k in range(-7, 3)])),
+}
+"""Grids of well-known protocols, for ``C: dinov2`` and ``C: vissl``.
+
+dinov2: the 45 values from 1e-6 to 1e5 of DINOv2's logistic regression (Oquab et al., "DINOv2:
+Learning robust visual features without supervision", TMLR 2024, and its evaluation code).
+vissl: the costs 2^-19 to 2^-4 and 10^-7 to 10^2 of Goyal et al., "Scaling and benchmarking
+self-supervised visual representation learning", ICCV 2019, whose protocol VISSL runs.
+"""
+
+
 def pick_C(scores: Mapping[float, float]) -> Choice:
-    """Choose the C with the best score.
+    """Choose the C with the best score, the smallest of equal ones.
 
     Parameters
     ----------
     scores : mapping of float to float
-        Score of every C that was tried, higher is better: accuracy on the validation split.
+        Score of every C that was tried, higher is better: accuracy on the validation split, or
+        over the folds of cross-validation.
 
     Returns
     -------

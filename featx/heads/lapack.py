@@ -54,6 +54,11 @@ def _call(name: str, *arguments: Any) -> None:
     _routine(name, len(arguments))(*passed)
 
 
+def _width(matrix: Matrix) -> ctypes.c_int:
+    """Return the step from row to row; LAPACK refuses 0, also for a matrix without rows."""
+    return ctypes.c_int(max(1, matrix.shape[1]))
+
+
 def add_outer(gram: Matrix, rows: Matrix, sign: float = 1.0) -> None:
     """Add ``sign * rows.T @ rows`` to the upper triangle of `gram`.
 
@@ -83,11 +88,11 @@ def _syrk(
     assert rows.dtype == result.dtype
     assert rows.flags.c_contiguous
     assert result.flags.c_contiguous
-    scalar, width = _SCALAR[prefix], ctypes.c_int(max(1, rows.shape[1]))
+    scalar = _SCALAR[prefix]
     # By columns, as BLAS reads it, the array is its transpose, and the upper triangle the lower.
     _call(
         prefix + "syrk", ctypes.c_char(b"L"), ctypes.c_char(transposed), ctypes.c_int(n),
-        ctypes.c_int(k), scalar(alpha), rows, width, scalar(beta), result, ctypes.c_int(max(1, n)),
+        ctypes.c_int(k), scalar(alpha), rows, _width(rows), scalar(beta), result, _width(result),
     )  # fmt: skip
 
 
@@ -101,7 +106,7 @@ def cholesky(matrix: Matrix) -> bool:
     """
     assert matrix.flags.c_contiguous
     n, info = ctypes.c_int(len(matrix)), ctypes.c_int(0)
-    _call(_PREFIX[matrix.dtype] + "potrf", ctypes.c_char(b"L"), n, matrix, n, info)
+    _call(_PREFIX[matrix.dtype] + "potrf", ctypes.c_char(b"L"), n, matrix, _width(matrix), info)
     return info.value == 0
 
 
@@ -109,9 +114,11 @@ def solve(factor: Matrix, right: Matrix) -> Matrix:
     """Return the solution of ``U.T @ U @ x = right`` for a factor of `cholesky`, shape (n,)."""
     solution = np.array(right, dtype=factor.dtype)
     n, one, info = ctypes.c_int(len(factor)), ctypes.c_int(1), ctypes.c_int(0)
+    width = _width(factor)
     _call(
-        _PREFIX[factor.dtype] + "potrs", ctypes.c_char(b"L"), n, one, factor, n, solution, n, info
-    )
+        _PREFIX[factor.dtype] + "potrs", ctypes.c_char(b"L"), n, one, factor, width, solution,
+        width, info,
+    )  # fmt: skip
     return solution
 
 

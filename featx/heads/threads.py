@@ -35,6 +35,9 @@ class Workers:
     """
 
     def __init__(self) -> None:
+        # Loaded now: a pool that comes later would not be limited, and SciPy brings one.
+        import scipy.linalg  # noqa: F401
+
         self._controller = ThreadpoolController().select(user_api="blas")
         pools = [int(pool["num_threads"]) for pool in self._controller.info()]
         self.n = max(1, min([n_cpus(), *pools]))

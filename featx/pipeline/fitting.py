@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.cache import FeatureStore
 from featx.errors import BudgetExceeded
-from featx.heads import C_GRIDS, LinearHead, fit_path, pick_C
+from featx.heads import C_GRIDS, NAMED_GRIDS, LinearHead, cross_validate, fit_path, pick_C
 from featx.heads.blocks import row_blocks
 from featx.heads.solving import least_bytes
 from featx.machine import n_cpus
@@ -75,8 +75,8 @@ class _Job:
 
 def candidates(recipe: Recipe) -> tuple[float, ...]:
     """Return the values of C that a recipe compares."""
-    if recipe.C == "auto":
-        return C_GRIDS[recipe.head]
+    if isinstance(recipe.C, str):
+        return C_GRIDS[recipe.head] if recipe.C == "auto" else NAMED_GRIDS[recipe.C]
     if isinstance(recipe.C, tuple):
         return tuple(sorted(set(recipe.C)))
     return (DEFAULT_C[recipe.head] if recipe.C is None else float(recipe.C),)
@@ -214,22 +214,22 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> list[tuple[Fit, float
     if job.refit:
         parts.append((sets["val"], scalers["val"]))
         y = np.concatenate([y, sets["val"].y])
-    solved = _Counter(advance)
+    X = FeatureRows(parts)
+    settings: dict[str, Any] = {
+        "max_iter": recipe.max_iter,
+        "tol": recipe.tol,
+        "seed": recipe.seed,
+        "device": recipe.device,
+        "memory_bytes": job.memory_bytes,
+    }
     fits = fit_path(
-        recipe.head,
-        FeatureRows(parts),
-        y,
-        job.Cs,
-        solver=recipe.solver,
-        max_iter=recipe.max_iter,
-        tol=recipe.tol,
-        seed=recipe.seed,
-        device=recipe.device,
-        memory_bytes=job.memory_bytes,
-        on_done=solved,
+        recipe.head, X, y, job.Cs, solver=recipe.solver, on_done=_Counter(advance), **settings
     )
     scores = [float("nan")] * len(fits)
-    if job.on_val:
+    if job.on_val and recipe.cv:
+        found = cross_validate(recipe.head, X, y, job.Cs, folds=recipe.cv, **settings)
+        scores = [found[fit.C] for fit in fits]
+    elif job.on_val:
         scores = _accuracies(fits, FeatureRows([(sets["val"], scalers["val"])]), sets["val"].y)
     return list(zip(fits, scores, strict=True))
 

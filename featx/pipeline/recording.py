@@ -53,7 +53,11 @@ def make_record(
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],
         results=[_result(prepared, cut, fits[cut], head_files[cut]) for cut in prepared.points],
-        choices=[_choice(cut, fits[cut]) for cut in prepared.points if fits[cut].choice],
+        choices=[
+            _choice(cut, fits[cut], prepared.recipe.cv)
+            for cut in prepared.points
+            if fits[cut].choice
+        ],
         timing=timing,
         notes=_notes(prepared, fits),
     )
@@ -128,13 +132,13 @@ def _all_classes(fitted: CutFit, split: str, labels: list[int]) -> np.ndarray:
     return scores
 
 
-def _choice(cut: str, fitted: CutFit) -> ChoiceRecord:
+def _choice(cut: str, fitted: CutFit, folds: int) -> ChoiceRecord:
     choice = fitted.choice
     assert choice is not None
     return ChoiceRecord(
         what="C",
         cut=cut,
-        on="val",
+        on=f"train, {folds} folds" if folds else "val",
         candidates=[CandidateRecord(value=value, score=score) for value, score in choice.log],
         chosen=choice.C,
         edge=choice.edge,

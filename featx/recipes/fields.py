@@ -129,12 +129,18 @@ class ProbeFields(SharedFields):
     )
     head: Literal["svm", "logistic"] = Field("svm", description="The linear head.")
     C: Annotated[
-        Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["auto"] | None,
+        Positive
+        | Annotated[tuple[Positive, ...], Field(min_length=1)]
+        | Literal["auto", "dinov2", "vissl"]
+        | None,
         BeforeValidator(split_number_list),
     ] = Field(
         None,
-        description="A value, a list or auto: several are compared on the validation split. "
-        "Default: 12 (svm), 1 (logistic).",
+        description="A value, a list, or a grid: auto, dinov2, vissl. Several are compared on the "
+        "validation split, or by --cv. Default: 12 (svm), 1 (logistic).",
+    )
+    cv: Annotated[int, Field(ge=0)] = Field(
+        0, description="Folds of the training images to choose C by; 0: the validation split."
     )
     solver: Literal["featx", "liblinear", "lbfgs"] = Field(
         "featx",

@@ -67,16 +67,29 @@ class Recipe(CompareFields):
             return self
         if self.refit:
             raise ValueError("refit adds the validation images, and there are none (val is 0)")
-        if self.C == "auto" or (isinstance(self.C, tuple) and len(self.C) > 1):
+        several = isinstance(self.C, str) or (isinstance(self.C, tuple) and len(self.C) > 1)
+        if several and not self.cv:
             raise ValueError(
                 "C is to be chosen, and there is no validation split to choose it on (val is 0). "
-                "Give one value of C, or hold out validation images (val: 0.2)"
+                "Give one value of C, hold out validation images (val: 0.2), or choose by "
+                "cross-validation (cv: 5)"
             )
         if self.patience is not None or self.keep == "best":
             what = "patience stops" if self.patience is not None else "keep: best chooses"
             raise ValueError(
                 f"{what} by {self.monitor}, and there is no validation split (val is 0). Hold "
                 "out validation images (val: 0.2)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_need_the_solver(self) -> Recipe:
+        if self.cv == 1:
+            raise ValueError("cv is 1: cross-validation needs 2 folds or more, or 0 for none")
+        if self.cv and (self.solver != "featx" or self.head != "svm"):
+            raise ValueError(
+                f"cv chooses C with featx' solver of the SVM, not for head {self.head} with solver "
+                f"{self.solver}. Leave cv out, or take head svm with solver featx"
             )
         return self
 

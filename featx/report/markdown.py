@@ -279,5 +279,6 @@ def choice_table(choices: Sequence[ChoiceRecord]) -> str:
     for choice in choices:
         tried = ", ".join(f"{c.value:g}: {c.score:.3f}" for c in choice.candidates)
         edge = f" (the {choice.edge} edge of the list)" if choice.edge else ""
-        rows.append((choice.cut, f"{choice.what} = {choice.chosen:g}{edge}", tried))
-    return table(("cut", "chosen", "candidates and their validation accuracy"), rows)
+        on = "validation" if choice.on == "val" else choice.on
+        rows.append((choice.cut, f"{choice.what} = {choice.chosen:g}{edge}", on, tried))
+    return table(("cut", "chosen", "on", "candidates and their accuracy there"), rows)
