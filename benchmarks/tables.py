@@ -12,7 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from featx.evaluate import RunRecord, TrainingRecord, read_record, read_run
+from featx.evaluate import RunRecord, StudyRecord, TrainingRecord, read_record, read_run
+from featx.report.text import published_values
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +25,16 @@ PUBLISHED_D1 = {
     "conv4_block6_out": ("test", 0.91),
 }
 # Test accuracies as the sources print them, by published report.
-TRAININGS = {"d2-custom-constant": "0.77", "d3-conv2": "0.62", "d4-cnn-a": "0.721"}
+TRAININGS = {
+    "d2-custom-constant": "0.77",
+    "d2-custom-exponential": "0.79",
+    "d3-conv2": "0.62",
+    "d3-conv3": "0.73",
+    "d3-conv5": "0.85",
+    "d3-cerberus": "0.821",
+    "d4-cnn-a": "0.721",
+}
+STUDIES = ("d2-frozen", "d2-input-size", "d4-study")
 D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
 
 
@@ -78,7 +88,37 @@ def networks_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"d1": d1_table, "networks": networks_table}
+def studies_table() -> str:
+    """Return the groups of the studies that are published, beside their documents' figures."""
+    header = [
+        "study", "group", "runs", "training images", "epochs", "published top-1",
+        "top-1 (min / mean / max)", "did not learn",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---|---|---:|"]
+    for name in STUDIES:
+        record = read_record(ROOT / "reports" / name)
+        assert isinstance(record, StudyRecord)
+        for group in dict.fromkeys(row.group for row in record.rows):
+            rows = [row for row in record.rows if row.group == group]
+            published = published_values(record.recipe, [group], "top1")
+            top1 = [row.top1["test"] for row in rows if row.top1]
+            cells = [
+                f"[{name}](reports/{name}/report.md)",
+                group,
+                str(len(rows)),
+                f"{record.dataset.splits['train'].n:,}",
+                str(max(row.epochs_run or 0 for row in rows)),
+                " / ".join(f"{value:.3f}" for value in published),
+                " / ".join(f"{v:.3f}" for v in (min(top1), sum(top1) / len(top1), max(top1)))
+                if len(top1) > 1
+                else f"{top1[0]:.3f}",
+                str(sum(row.state == "did not learn" for row in rows) or ""),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"d1": d1_table, "networks": networks_table, "studies": studies_table}
 
 
 def rendered(page: str) -> str:

@@ -313,7 +313,8 @@ def _accuracies_alt(record: StudyRecord) -> str:
         parts.append(f"{title} {scores}")
     more = f"; and {len(groups) - _ALT_GROUPS} more" if len(groups) > _ALT_GROUPS else ""
     what = "Mean top-1 accuracy" if record.repeats > 1 else "Top-1 accuracy"
-    return f"{what} of {len(groups)} groups: {'; '.join(parts)}{more}"
+    count = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    return f"{what} of {count}: {'; '.join(parts)}{more}"
 
 
 def _curves_alt(record: StudyRecord, metric: str) -> str:
