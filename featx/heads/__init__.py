@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from featx.heads.fitting import Fit
     from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
+    from featx.heads.neighbours import KNearest
     from featx.heads.paths import DEFAULT_TOL, SOLVERS, fit_logistic, fit_path, fit_svm
+    from featx.heads.ridge import RidgeClassifier
+    from featx.heads.simple import NearestCentroid
     from featx.heads.svm import LinearSVM
 
 _HOME = {
@@ -34,6 +37,9 @@ _HOME = {
     "cross_validate": "featx.heads.folds",
     "LinearHead": "featx.heads.linear",
     "LinearSVM": "featx.heads.svm",
+    "KNearest": "featx.heads.neighbours",
+    "RidgeClassifier": "featx.heads.ridge",
+    "NearestCentroid": "featx.heads.simple",
 }
 
 __all__ = [
@@ -44,8 +50,11 @@ __all__ = [
     "Certificate",
     "Choice",
     "Fit",
+    "KNearest",
     "LinearHead",
     "LinearSVM",
+    "NearestCentroid",
+    "RidgeClassifier",
     "certify_svm",
     "cross_validate",
     "fit_logistic",
