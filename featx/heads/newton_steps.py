@@ -151,6 +151,8 @@ class Group:
         # Per problem the weights of the rows its Gram matrix holds, and the matrix.
         self._grams: dict[int, tuple[FloatArray, Matrix]] = {}
         self._single = np.full(len(group), design.single and design.n_columns <= design.n_rows)
+        # Whether a problem's steps over rows are solved for as corrections of w.
+        self._correcting = np.zeros(len(group), dtype=bool)
 
     def begin(self, weights: FloatArray) -> None:
         """Start from given weights."""
@@ -166,6 +168,7 @@ class Group:
         objective, gap = np.full(n, np.inf), np.ones(n)
         live, steps = np.arange(n), 0
         before = np.zeros((n, self._design.n_rows), dtype=bool)
+        self._correcting[:] = False
         while len(live):
             hinge = np.maximum(0.0, 1.0 - self._signs[live] * self._z[live])
             weights = self._weights[live] if len(self._weights) > 1 else self._weights
@@ -185,8 +188,9 @@ class Group:
             # With a large C the bound gets better long after the objective's last digit is right.
             still = value > objective[live] * (1.0 - _ROUNDING)
             stuck = still & (nearer > _PROGRESS * gap[live]) & double
+            going = (nearer > tol) & ~(stuck & self._correcting[live])
+            self._correcting[live] |= stuck
             gap[live], objective[live], before[live] = nearer, value, active
-            going = (nearer > tol) & ~stuck
             if steps == max_iter or not going.any():
                 break
             live = live[going]
@@ -308,16 +312,21 @@ class Group:
                 assert factor is not None
                 beta[j, index] += design.solve(factor, residual[j, index])
 
-        improve(signs)
-        w = design.gradients(beta)
-        if self._single[live].any():
+        single, correcting = self._single[live][:, None], self._correcting[live][:, None]
+        residual = signs
+        if correcting.any():
+            # Not the minimum but the way to it from w, whose rounding shrinks with its length;
+            # far from the minimum, with a large C, it is the other way round.
+            way = design.scores(self._w[live] - normal)
+            residual = np.where(correcting, np.where(active, way, 0.0), signs)
+        improve(residual)
+        if single.any():
             # What single precision got wrong, found in double and solved for once more.
-            residual = np.where(active, signs - design.scores(w), 0.0)
+            residual = np.where(active & single, signs - design.scores(design.gradients(beta)), 0.0)
             for j, index in enumerate(rows):
-                residual[j, index] -= ridge[j] * beta[j, index]
+                residual[j, index] -= single[j] * ridge[j] * beta[j, index]
             improve(residual)
-            w = design.gradients(beta)
-        return w - self._w[live]
+        return design.gradients(beta) + np.where(correcting, normal, 0.0) - self._w[live]
 
     def _move(self, live: npt.NDArray[np.intp], C: float, direction: FloatArray) -> None:
         """Step to the lowest point along each direction."""
