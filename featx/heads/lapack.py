@@ -132,3 +132,14 @@ def mirror(matrix: Matrix, block: int = 1024) -> None:
         for other in range(start + block, n, block):
             columns = slice(other, other + block)
             matrix[columns, rows] = matrix[rows, columns].T
+
+
+def solve_rows(factor: Matrix, rights: Matrix) -> Matrix:
+    """Return for each row of `rights` the solution as `solve` does, shape (n_rights, n)."""
+    solutions = np.array(rights, dtype=factor.dtype, order="C")
+    n, count, info = ctypes.c_int(len(factor)), ctypes.c_int(len(solutions)), ctypes.c_int(0)
+    _call(
+        _PREFIX[factor.dtype] + "potrs", ctypes.c_char(b"L"), n, count, factor, n, solutions, n,
+        info,
+    )  # fmt: skip
+    return solutions
