@@ -69,11 +69,6 @@ class TorchDesign(Design):
         held = self._on_device[np.dtype(np.float64)]
         return np.asarray(held[self._put(index)].cpu().numpy())
 
-    def combine(self, index: npt.NDArray[np.intp], beta: FloatArray) -> FloatArray:
-        """Return ``sum_j beta[j] x[index[j]]``."""
-        held = self._on_device[np.dtype(np.float64)]
-        return np.asarray((self._put(beta) @ held[self._put(index)]).cpu().numpy())
-
     def scores(self, W: FloatArray) -> FloatArray:
         """Return ``W @ X.T``."""
         held = self._on_device[np.dtype(np.float64)]
@@ -119,7 +114,7 @@ class TorchDesign(Design):
     def factor(self, matrix: Any, diagonal: FloatArray | float) -> Any:
         """Return the Cholesky factor of `matrix` plus `diagonal`, if there is one."""
         tensor = matrix.tensor
-        values = np.broadcast_to(np.asarray(diagonal, dtype=np.float64), (len(tensor),))
+        values = np.full(len(tensor), diagonal, dtype=np.float64)
         tensor.diagonal().add_(self._put(values).to(tensor.dtype))
         factor, info = self._torch.linalg.cholesky_ex(tensor)
         return None if int(info) else _DeviceMatrix(factor)

@@ -79,7 +79,8 @@ class Design:
             self.mean_square += float(np.einsum("ij,ij->", block, block)) / self.n_rows
             if self._held is not None:
                 self._held[rows] = block
-        if self._held is not None and single:
+        # With fewer rows than columns, factorizations are of other matrices than products of these.
+        if self._held is not None and single and self.n_columns <= self.n_rows:
             self._held_single = self._held.astype(np.float32)
 
     def _slices(self) -> list[slice]:
@@ -198,6 +199,10 @@ class Design:
         held = self._held_single if dtype == np.float32 else None
         rows = self.rows(index).astype(dtype, copy=False) if held is None else held[index]
         return inner_products(rows)
+
+    def lend_kernel(self, kernel: Matrix) -> None:
+        """Take over products between all rows that are known."""
+        self._kernels[kernel.dtype] = kernel
 
     def whole_kernel(self, dtype: Any) -> Matrix:
         """Return the products between all rows, kept from now on."""

@@ -13,6 +13,8 @@ from featx.heads.blocks import FloatArray, Rows
 
 # Larger values overflow in single precision once they are squared and summed over a row.
 _LARGEST = 1e15
+# Squares of larger settings, times sums over rows, leave the range of double precision.
+_EXTREME = 1e100
 _ROWS = 2048
 
 
@@ -98,11 +100,7 @@ def checked_input(estimator: Any, X: Any, y: Any, sample_weight: Any) -> FitInpu
         row_weights = _check_sample_weight(
             as_array(sample_weight), np.empty((len(labels), 1)), dtype=np.float64
         )
-        if (row_weights < 0).any():
-            raise DataError(
-                f"Sample weight {row_weights.min():g}: weights must not be negative. Give 0 for a "
-                "sample that shall not count."
-            )
+        _check_weights("Sample weight", row_weights)
         present = np.unique(labels[row_weights > 0])
         classes, labels = classes[present], np.searchsorted(present, labels)
         # Samples of weight 0 may be of a class that nothing else is of.
@@ -156,9 +154,19 @@ def class_weights(
     if unknown:
         raise DataError(f"class_weight names {unknown[0]!r}, which is not in the labels {known}.")
     weights = np.array([float(class_weight.get(label, 1.0)) for label in known])
-    if (weights < 0).any():
-        raise DataError(f"Class weight {weights.min():g}: weights must not be negative.")
+    _check_weights("Class weight", weights)
+    if not weights.any():
+        raise DataError("Every class has weight 0: nothing would be fitted. Raise one of them.")
     return weights
+
+
+def _check_weights(name: str, weights: FloatArray) -> None:
+    wrong = weights[~((weights >= 0) & (weights <= _LARGEST))]
+    if len(wrong):
+        raise DataError(
+            f"{name} {wrong[0]:g}: weights must not be negative, and at most {_LARGEST:g}. Give 0 "
+            "for what shall not count."
+        )
 
 
 def positive(name: str, value: Any) -> float:
@@ -173,4 +181,21 @@ def positive(name: str, value: Any) -> float:
         raise UsageError(f"{name} is {value!r}: it must be a positive number.")
     if not (np.isfinite(value) and value > 0):
         raise UsageError(f"{name} is {value}: it must be a positive number.")
+    if not 1 / _EXTREME <= value <= _EXTREME:
+        raise UsageError(
+            f"{name} is {value:g}: valid are numbers from {1 / _EXTREME:g} to {_EXTREME:g}."
+        )
     return float(value)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a setting that must be a whole number, 1 or more.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise UsageError(f"{name} is {value!r}: it must be a whole number, 1 or more.")
+    return int(value)

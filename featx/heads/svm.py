@@ -22,6 +22,7 @@ from featx.heads.inputs import (
     class_weights,
     is_stored,
     positive,
+    whole,
 )
 from featx.heads.newton import PathPoint, Problems
 from featx.heads.solving import open_design
@@ -169,7 +170,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             positive("tol", self.tol),
             positive("intercept_scaling", self.intercept_scaling),
         )
-        max_iter = int(positive("max_iter", self.max_iter))
+        max_iter = whole("max_iter", self.max_iter)
         if self.dtype not in ("mixed", "float64"):
             raise UsageError(f"dtype is {self.dtype!r}: valid are 'mixed' and 'float64'.")
         problems = one_vs_rest(data, class_weights(self.class_weight, data))

@@ -52,6 +52,9 @@ class SvmSolver:
                 single=design.single,
                 kernel_bytes=8 * design.n_rows**2,
             )
+            kernel = design.whole_kernel(np.dtype(np.float64))
+            # The factor's own products, but for epsilon.
+            self._narrow.lend_kernel(kernel.astype(np.float32) if self._narrow.single else kernel)
         self._whole = SharedGram(self._narrow)
 
     def solve(
