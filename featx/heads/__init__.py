@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from featx.heads.fitting import Fit
     from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
+    from featx.heads.logistic import LogisticRegression
     from featx.heads.neighbours import KNearest
     from featx.heads.paths import DEFAULT_TOL, SOLVERS, fit_logistic, fit_path, fit_svm
     from featx.heads.ridge import RidgeClassifier
@@ -37,6 +38,7 @@ _HOME = {
     "cross_validate": "featx.heads.folds",
     "LinearHead": "featx.heads.linear",
     "LinearSVM": "featx.heads.svm",
+    "LogisticRegression": "featx.heads.logistic",
     "KNearest": "featx.heads.neighbours",
     "RidgeClassifier": "featx.heads.ridge",
     "NearestCentroid": "featx.heads.simple",
@@ -53,6 +55,7 @@ __all__ = [
     "KNearest",
     "LinearHead",
     "LinearSVM",
+    "LogisticRegression",
     "NearestCentroid",
     "RidgeClassifier",
     "certify_svm",

@@ -96,6 +96,11 @@ class Design:
             block[:, -1] = self._intercept
         return block
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the rows are held in this machine's memory."""
+        return self._held is not None
+
     def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
         """Yield (rows, those rows) from the first to the last."""
         for rows in self._slices():

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featx.errors import UsageError
-from featx.heads.blocks import Rows
+from featx.heads.blocks import FloatArray, Rows
 from featx.heads.fitting import Fit, HeadKind, all_rows, check, fit_lbfgs, fit_liblinear
 from featx.heads.inputs import positive
 from featx.heads.newton import PathPoint, Problems
+from featx.heads.softmax import solve_softmax_path
+from featx.heads.softmax_steps import SoftmaxPoint
 from featx.heads.solving import open_design
 from featx.heads.wide import SvmSolver
 
@@ -86,7 +88,7 @@ def fit_path(
             f"{', '.join(SOLVERS[kind])}."
         )
     tol = DEFAULT_TOL[solver] if tol is None else tol
-    if solver != "featx" or kind == "logistic":
+    if solver != "featx":
         fit = fit_liblinear if kind == "svm" else fit_lbfgs
         whole = np.asarray(X[:])
         found = []
@@ -100,13 +102,22 @@ def fit_path(
     labels = check(X, y, ascending[0], max_iter, tol)
     classes, index = np.unique(labels, return_inverse=True)
     seconds = _Seconds(on_done)
+    if kind == "logistic":
+        return _logistic_path(X, index, classes, Cs, tol, max_iter, device, memory_bytes, seconds)
     problems = Problems(index.astype(np.int64), [1] if len(classes) == 2 else range(len(classes)))
     with open_design(X, 1.0, device=device, memory_bytes=memory_bytes) as (design, gram_bytes):
         solving = SvmSolver(design, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
         points = solving.solve(problems, ascending, on_done=seconds)
     by_C = {
-        C: _svm_fit(point, classes, tol, seconds.of[C])
-        for C, point in zip(ascending, points, strict=True)
+        point.C: _fit(
+            "svm",
+            point,
+            (all_rows(point.weights[:, :-1]), all_rows(point.weights[:, -1])),
+            classes,
+            tol,
+            seconds.of[point.C],
+        )
+        for point in points
     }
     return [by_C[C] for C in Cs]
 
@@ -135,7 +146,7 @@ def fit_svm(
 
 
 def fit_logistic(
-    X: Rows, y: npt.ArrayLike, *, C: float = 1.0, solver: Solver = "lbfgs", **settings: Any
+    X: Rows, y: npt.ArrayLike, *, C: float = 1.0, solver: Solver = "featx", **settings: Any
 ) -> Fit:
     """Fit a logistic regression: L2, multinomial, the intercept free.
 
@@ -145,8 +156,8 @@ def fit_logistic(
         As for `fit_path`.
     C : float
         Weight of the loss.
-    solver : {"lbfgs"}
-        scikit-learn's.
+    solver : {"featx", "lbfgs"}
+        Both minimize the same; featx' says how near to the optimum it ended.
     **settings
         Further arguments of `fit_path`.
 
@@ -157,6 +168,40 @@ def fit_logistic(
         the probability in any case.
     """
     return fit_path("logistic", X, y, [C], solver=solver, **settings)[0]
+
+
+def _logistic_path(
+    X: Rows,
+    index: npt.NDArray[np.intp],
+    classes: npt.NDArray[np.int64],
+    Cs: Sequence[float],
+    tol: float,
+    max_iter: int,
+    device: str,
+    memory_bytes: int | None,
+    seconds: _Seconds,
+) -> list[Fit]:
+    """Fit the multinomial regression at each C."""
+    with open_design(X, 1.0, device=device, single=False, memory_bytes=memory_bytes) as opened:
+        design, left = opened
+        points = solve_softmax_path(
+            design,
+            index.astype(np.int64),
+            len(classes),
+            sorted(set(Cs)),
+            tol=tol,
+            max_iter=max_iter,
+            pack_bytes=left // 2 if design.in_memory else 0,
+            gram_bytes=left,
+            on_done=seconds,
+        )
+    by_C = {}
+    for point in points:
+        # Two rows for two classes, so that softmax gives the probabilities in any case.
+        half = 0.5 if len(classes) == 2 else 1.0
+        solution = (all_rows(point.weights) * half, all_rows(point.intercepts) * half)
+        by_C[point.C] = _fit("logistic", point, solution, classes, tol, seconds.of[point.C])
+    return [by_C[C] for C in Cs]
 
 
 class _Seconds:
@@ -173,24 +218,27 @@ class _Seconds:
         self._on_done(C, share)
 
 
-def _svm_fit(point: PathPoint, classes: npt.NDArray[np.int64], tol: float, seconds: float) -> Fit:
-    """Return a solution of the Newton solver as a fit."""
+def _fit(
+    kind: HeadKind,
+    point: PathPoint | SoftmaxPoint,
+    solution: tuple[FloatArray, FloatArray],
+    classes: npt.NDArray[np.int64],
+    tol: float,
+    seconds: float,
+) -> Fit:
+    """Return a solution of featx' solvers as a fit."""
     gap, n_iter = max(float(point.gap.max()), 0.0), int(point.n_iter.max())
     converged = gap <= tol
-    messages = (
-        ()
-        if converged
-        else (
-            f"Newton's method stopped after {n_iter} steps with a relative duality gap of "
-            f"{gap:.1e}; {tol:g} was asked for. Raise --max-iter, standardize the features, or "
-            "lower C.",
-        )
+    message = (
+        f"Newton's method stopped after {n_iter} steps with a relative duality gap of "
+        f"{gap:.1e}; {tol:g} was asked for. Raise --max-iter, standardize the features, or "
+        "lower C."
     )
     return Fit(
-        coef=all_rows(point.weights[:, :-1]),
-        intercept=all_rows(point.weights[:, -1]),
+        coef=solution[0],
+        intercept=solution[1],
         classes=classes,
-        kind="svm",
+        kind=kind,
         solver="featx-newton",
         C=point.C,
         n_iter=n_iter,
@@ -198,5 +246,5 @@ def _svm_fit(point: PathPoint, classes: npt.NDArray[np.int64], tol: float, secon
         objective=float(point.objective.sum()),
         duality_gap=gap,
         fit_s=seconds,
-        messages=messages,
+        messages=() if converged else (message,),
     )

@@ -130,7 +130,7 @@ def _rows(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
 def _fit(
     X: np.ndarray, y: np.ndarray, C: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    fit = fit_logistic(X, y, C=C, max_iter=_MAX_ITER, tol=_TOL, seed=seed)
+    fit = fit_logistic(X, y, C=C, solver="lbfgs", max_iter=_MAX_ITER, tol=_TOL, seed=seed)
     return fit.coef, fit.intercept, fit.classes
 
 

@@ -1,4 +1,4 @@
-"""LinearSVM: liblinear's objective by an independent formula, its optimum, odd shapes, bad input."""
+"""LinearSVM: liblinear's objective by its formula, its optimum, odd shapes, bad input."""
 
 from __future__ import annotations
 
