@@ -163,8 +163,8 @@ class Curvature:
             Part of the residual, in the preconditioner's norm, that may be left.
         """
         curved = self._p * (1.0 - self._p) * self._costs
-        curved = np.ascontiguousarray(np.moveaxis(curved, 0, 2), dtype=np.float64)
-        self._preconditioner.prepare(curved, self._live, self._factorize)
+        bends: FloatArray = np.ascontiguousarray(np.moveaxis(curved, 0, 2), dtype=np.float64)
+        self._preconditioner.prepare(bends, self._live, self._factorize)
         residual = -gradient * self._ridge
         v = np.zeros_like(residual)
         z = self._preconditioner.approximate(residual)

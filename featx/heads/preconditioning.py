@@ -73,15 +73,11 @@ class Preconditioner:
         n_problems, n_classes, n_rows = curved.shape
         n_blocks = n_problems * n_classes
         stale = self._last > _STALE * self._at_first
-        if not (self._shared or self._own):
-            stale = True
         width = self._design.n_columns
         passes = max(1.0, n_blocks / _FREE_CLASSES)
         each = _FACTOR_PRICE * width**2 / n_rows / passes
-        if not stale:
-            return
-        # Own blocks take about as long to apply as a product: they must save more than half.
-        if self._spent_own > n_blocks * each and n_blocks + 1 <= self._room:
+        wanted = not self._own or stale
+        if wanted and self._spent_own > n_blocks * each and n_blocks + 1 <= self._room:
             weights = [_without_least(row) for row in curved.reshape(n_blocks, n_rows)]
             kept = sum(np.count_nonzero(row) for row in weights)
             price = n_blocks * each + _GRAM_PRICE * width * kept / n_rows / passes
@@ -94,7 +90,8 @@ class Preconditioner:
                     }
                 self._spent_own = self._at_first = 0.0
                 return
-        if self._own or n_blocks == 1 or self._spent_shared <= each or not self._room:
+        wanted = self._shared is None or stale
+        if self._own or not (wanted and self._spent_shared > each and self._room):
             return
         weight = _without_least(curved.mean(axis=(0, 1)))
         price = each + _GRAM_PRICE * width * np.count_nonzero(weight) / n_rows / passes
