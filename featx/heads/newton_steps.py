@@ -185,9 +185,8 @@ class Group:
                 settled = (active != before[live]).mean(axis=1) < _SETTLED
                 poor = (settled & (nearer > _PROGRESS * gap[live])) | (steps >= _SINGLE_STEPS)
                 self._to_double(live[poor])
-            # With a large C the bound gets better long after the objective's last digit is right.
-            still = value > objective[live] * (1.0 - _ROUNDING)
-            stuck = still & (nearer > _PROGRESS * gap[live]) & double
+            stuck = (value > objective[live] * (1.0 - _ROUNDING)) & double
+            # The objective's last digit is right; corrections may still better the bound.
             going = (nearer > tol) & ~(stuck & self._correcting[live])
             self._correcting[live] |= stuck
             gap[live], objective[live], before[live] = nearer, value, active
