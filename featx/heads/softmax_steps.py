@@ -105,7 +105,7 @@ class SoftmaxNewton:
                 break
             live, gradient = live[going], gradient[going]
             accuracy = float(np.clip(gap[live].max() ** 0.25, _FINE, _ROUGH))
-            self._curvature.update(p[live], live, costs, _DROP * accuracy)
+            self._curvature.update(p[live], costs, _DROP * accuracy)
             step = self._curvature.solve(gradient, accuracy)
             self._move(live, C, step, np.einsum("qkj,qkj->q", gradient, step))
             self._n_iter[live] += 1

@@ -164,7 +164,7 @@ def test_ridge_path_wants_a_value() -> None:
 
 def test_ridge_without_any_weight_is_refused() -> None:
     X, y = cases(TALL, 2)
-    with pytest.raises(UsageError, match="Every sample weighs 0"):
+    with pytest.raises(UsageError, match="Every class has weight 0"):
         RidgeClassifier(class_weight={5: 0, 6: 0}, device="cpu").fit(X, y)
 
 
