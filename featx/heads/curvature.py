@@ -43,7 +43,6 @@ _FREE_CLASSES = 16
 _STALE = 1.3
 # Rows that make up this part of the curvature are left out of the preconditioner.
 _LEFT_OUT = 0.01
-_AGAINST_PENALTY = 3.0
 _MAX_PRODUCTS = 100
 
 
@@ -104,14 +103,14 @@ class Curvature:
 
     def _pack(self, curved: FloatArray, drop: float) -> None:
         """Put the rows together that matter, unless they are."""
-        needed = _most(curved, self._droppable(curved, drop))
+        needed = _most(curved, drop)
         packed = np.zeros(len(curved), dtype=bool)
         packed[self._index] = True
         if packed[needed].all() and len(needed) > _WORTH_PACKING * len(self._index):
             return
         if len(self._index):
             # Some more, so that the next points need not pack again.
-            needed = _most(curved, 0.3 * self._droppable(curved, drop))
+            needed = _most(curved, 0.3 * drop)
         design = self._design
         rows = np.empty((len(needed), design.n_columns), dtype=np.float32)
         mean = np.zeros(design.n_columns)
@@ -127,12 +126,6 @@ class Curvature:
 
         design.workers.map(put, self._pieces(len(needed)))
         self._index, self._rows, self._mean = needed, rows, mean
-
-    def _droppable(self, curved: FloatArray, drop: float) -> float:
-        """Return the part of the curvature that may be left out."""
-        # The trace of what is left out against that of the penalty.
-        size = float(curved.sum()) * self._design.mean_square / self._design.n_columns
-        return min(drop, _AGAINST_PENALTY / max(size, 1e-300))
 
     def _pieces(self, n_rows: int) -> list[slice]:
         step = max(1, _CACHED_VALUES // self._design.n_columns)
