@@ -51,7 +51,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     tol : float
         Relative duality gap to reach for every class.
     max_iter : int
-        Newton steps at most, for each class.
+        Newton steps at most, for each class and each C that is passed through on the way.
     class_weight : dict, "balanced" or None
         As in ``LinearSVC``: with more than two classes, a class's weight counts where it is set
         against the rest.
