@@ -1,33 +1,41 @@
 """The design matrix of a linear fit: features with the intercept's column, and products with it.
 
-A design knows four products, all in float64, for all classes at once: scores ``W X'``, gradients
-``R X``, sums of outer products of chosen rows (Gram matrices), and products between chosen rows
-(kernels). The solvers in this package are written with these alone, so that features in memory,
-features in blocks on disk and features on an accelerator run the same algorithm.
+A design knows few products, for all classes at once: scores ``W X'``, gradients ``R X``, curvatures
+``(m * (V X')) X``, sums of outer products of chosen rows (Gram matrices), and products between
+chosen rows (kernels). The solvers in this package are written with these alone, so that features in
+memory, features in blocks on disk and features on an accelerator run the same algorithm.
+
+Features that lie in memory are used as they are, float32 or float64: nothing is copied, blocks are
+converted where a product wants the other precision, and the intercept's column is never stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.heads.blocks import FloatArray, Rows
-from featx.heads.lapack import Matrix, add_outer, cholesky, inner_products, mirror, solve
+from featx.heads.lapack import Matrix, add_outer, cholesky, inner_products, solve
 from featx.heads.threads import Workers
 
-# Rows taken at a time: enough for BLAS (measured at 512 to 4,096 columns), and little memory
-# however wide they are.
+T = TypeVar("T")
+
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+# Values of a block: 8 MB of float32. Measured at 512, 2,048 and 16,384 columns: smaller blocks take
+# up to three times as long for wide features, larger ones no less.
+BLOCK_VALUES = 2**21
+# Rows that are gathered at a time for a Gram matrix.
 _BLOCK_ROWS = 2048
-_BLOCK_VALUES = 2**24
-# Of the rows gathered for a kernel, a stored one is built once this many times its cost was spent.
-_KERNEL_PATIENCE = 0.5
+# Small features are kept in double precision as well once they were converted that often.
+_CONVERSIONS, _COPY_BYTES = 4, 2**27
 
 
 class Design:
-    """Features as float64 blocks, in memory or read again whenever they are needed.
+    """Features in memory, or read again whenever they are needed.
 
     Parameters
     ----------
@@ -39,9 +47,14 @@ class Design:
     workers : Workers
         Threads, entered.
     resident : bool
-        Keep a float64 copy in memory. Otherwise every product reads `X` again, a block at a time.
+        Hold the features in memory: an array of float32 or float64 as it is, anything else as a
+        copy. Otherwise every product reads `X` again, a block at a time.
+    single : bool
+        Whether solvers may steer by products in single precision.
     kernel_bytes : int
         A kernel of all rows may take this much.
+    block_values : int
+        Values of a block at most.
 
     Attributes
     ----------
@@ -60,38 +73,36 @@ class Design:
         resident: bool = True,
         single: bool = False,
         kernel_bytes: int = 0,
+        block_values: int = BLOCK_VALUES,
     ) -> None:
         self._source, self._intercept, self.workers = X, intercept, workers
-        self.n_rows = int(X.shape[0])
-        self.n_columns = int(X.shape[1]) + (intercept is not None)
-        self._block_rows = max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.n_columns))
-        self._held: FloatArray | None = None
-        self._held_single: npt.NDArray[np.float32] | None = None
-        self._kernels: dict[Any, Matrix] = {}
+        self.n_rows, self._n_features = int(X.shape[0]), int(X.shape[1])
+        self.n_columns = self._n_features + (intercept is not None)
         self.single = single
-        self._gathered = 0.0
-        self._kernel_fits = 8 * self.n_rows**2 <= kernel_bytes
-        self.mean_square = 0.0
-        if resident:
-            self._held = np.empty((self.n_rows, self.n_columns))
-        for rows in self._slices():
-            block = self._read(rows)
-            self.mean_square += float(np.einsum("ij,ij->", block, block)) / self.n_rows
-            if self._held is not None:
-                self._held[rows] = block
-        # With fewer rows than columns, factorizations are of other matrices than products of these.
-        if self._held is not None and single and self.n_columns <= self.n_rows:
-            self._held_single = self._held.astype(np.float32)
+        self._block_rows = max(1, min(self.n_rows, block_values // max(1, self._n_features)))
+        self._held: npt.NDArray[Any] | None = in_memory(X) if resident else None
+        # A copy in double precision, where conversions would cost more.
+        self._held_double: FloatArray | None = None
+        self._conversions = 0
+        self._kernels: dict[Any, Matrix] = {}
+        self._kernel_bytes = kernel_bytes
+        squares = self._over_blocks(lambda rows, x: float(np.einsum("ij,ij->", x, x)), DOUBLE)
+        self.mean_square = sum(squares) / self.n_rows + (intercept or 0.0) ** 2
 
     def _slices(self) -> list[slice]:
         starts = range(0, self.n_rows, self._block_rows)
         return [slice(start, min(start + self._block_rows, self.n_rows)) for start in starts]
 
-    def _read(self, rows: slice) -> FloatArray:
-        """Return rows of the source as float64, with the intercept's column."""
-        features = self._source[rows]
+    def _features(self, rows: slice, dtype: Any) -> npt.NDArray[Any]:
+        """Return rows of the features in a precision, without the intercept's column."""
+        source = self._source if self._held is None else self._held
+        if dtype == DOUBLE and self._held_double is not None:
+            source = self._held_double
+        return np.asarray(source[rows], dtype=dtype)
+
+    def _with_intercept(self, features: npt.NDArray[Any]) -> FloatArray:
         block = np.empty((len(features), self.n_columns))
-        block[:, : features.shape[1]] = features
+        block[:, : self._n_features] = features
         if self._intercept is not None:
             block[:, -1] = self._intercept
         return block
@@ -102,42 +113,98 @@ class Design:
         return self._held is not None
 
     def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield (rows, those rows) from the first to the last."""
+        """Yield (rows, those rows as float64) from the first to the last."""
         for rows in self._slices():
-            yield rows, self._read(rows) if self._held is None else self._held[rows]
+            yield rows, self._with_intercept(self._features(rows, DOUBLE))
 
-    def rows(self, index: npt.NDArray[np.intp]) -> FloatArray:
-        """Return chosen rows, shape (len(index), n_columns); `index` ascends."""
+    def _chosen(self, index: npt.NDArray[np.intp], dtype: Any) -> npt.NDArray[Any]:
+        """Return chosen rows of the features, ascending, in a precision."""
         if self._held is not None:
-            return self._held[index]
-        found = np.empty((len(index), self.n_columns))
+            return self._held[index].astype(dtype, copy=False)
+        found = np.empty((len(index), self._n_features), dtype=dtype)
         for rows in self._slices():
             low, high = np.searchsorted(index, (rows.start, rows.stop))
             if low < high:
-                found[low:high] = self._read(rows)[index[low:high] - rows.start]
+                found[low:high] = self._features(rows, dtype)[index[low:high] - rows.start]
         return found
 
-    def scores(self, W: FloatArray) -> FloatArray:
-        """Return ``W @ X.T``, shape (len(W), n_rows), for `W` of shape (n_problems, n_columns)."""
-        result = np.empty((len(W), self.n_rows))
+    def rows(self, index: npt.NDArray[np.intp]) -> FloatArray:
+        """Return chosen rows, shape (len(index), n_columns), float64; `index` ascends."""
+        return self._with_intercept(self._chosen(index, DOUBLE))
 
-        def put(item: tuple[slice, FloatArray]) -> None:
-            result[:, item[0]] = W @ item[1].T
-
-        self._over_blocks(put)
-        return result
-
-    def gradients(self, R: FloatArray) -> FloatArray:
-        """Return ``R @ X``, shape (len(R), n_columns), for `R` of shape (n_problems, n_rows)."""
-        parts = self._over_blocks(lambda item: R[:, item[0]] @ item[1])
-        # In the order of the rows, whatever thread was first: the same bits on every call.
-        return np.asarray(sum(parts))
-
-    def _over_blocks(self, work: Any) -> list[Any]:
+    def _over_blocks(self, work: Callable[[slice, npt.NDArray[Any]], T], dtype: Any) -> list[T]:
         """Apply `work` to every block: several at a time if they lie in memory."""
         if self._held is not None:
-            return self.workers.map(work, self.blocks())
-        return [work(item) for item in self.blocks()]
+            if dtype == DOUBLE and self._held.dtype != DOUBLE:
+                self._conversions += 1
+                if self._conversions == _CONVERSIONS and 2 * self._held.nbytes <= _COPY_BYTES:
+                    self._held_double = self._held.astype(np.float64)
+            return self.workers.map(
+                lambda rows: work(rows, self._features(rows, dtype)), self._slices()
+            )
+        return [work(rows, self._features(rows, dtype)) for rows in self._slices()]
+
+    def _split(
+        self, W: FloatArray, dtype: Any
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | float]:
+        """Return weights of the features, and what the intercept adds to the scores."""
+        weights = np.ascontiguousarray(W[:, : self._n_features], dtype=dtype)
+        if self._intercept is None:
+            return weights, 0.0
+        return weights, (self._intercept * W[:, -1:]).astype(dtype)
+
+    def _joined(self, parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> FloatArray:
+        """Return gradients from those of the blocks and their sums of residuals."""
+        result = np.zeros((len(parts[0][0]), self.n_columns))
+        # In the order of the rows, whatever thread was first: the same bits on every call.
+        for gradient, total in parts:
+            result[:, : self._n_features] += gradient
+            if self._intercept is not None:
+                result[:, -1] += self._intercept * total
+        return result
+
+    def scores(self, W: FloatArray, dtype: Any = DOUBLE) -> FloatArray:
+        """Return ``W @ X.T``, shape (len(W), n_rows), for `W` of shape (n_problems, n_columns).
+
+        Products are in precision `dtype`, the result is float64.
+        """
+        result = np.empty((len(W), self.n_rows))
+        weights, added = self._split(W, dtype)
+
+        def put(rows: slice, x: npt.NDArray[Any]) -> None:
+            result[:, rows] = weights @ x.T + added
+
+        self._over_blocks(put, dtype)
+        return result
+
+    def gradients(self, R: FloatArray, dtype: Any = DOUBLE) -> FloatArray:
+        """Return ``R @ X``, shape (len(R), n_columns), for `R` of shape (n_problems, n_rows)."""
+        residuals = R.astype(dtype, copy=False)
+
+        def part(rows: slice, x: npt.NDArray[Any]) -> tuple[Any, Any]:
+            r = residuals[:, rows]
+            return r @ x, r.sum(axis=1, dtype=np.float64)
+
+        return self._joined(self._over_blocks(part, dtype))
+
+    def curvatures(self, V: FloatArray, masks: npt.NDArray[Any]) -> FloatArray:
+        """Return ``(masks * (V @ X.T)) @ X``, in the precision of `masks`, reading `X` once.
+
+        Parameters
+        ----------
+        V : ndarray of shape (n_problems, n_columns), float64
+            Directions.
+        masks : ndarray of shape (n_problems, n_rows), float32 or float64
+            Weights of the rows.
+        """
+        weights, added = self._split(V, masks.dtype)
+
+        def part(rows: slice, x: npt.NDArray[Any]) -> tuple[Any, Any]:
+            r = weights @ x.T + added
+            r *= masks[:, rows]
+            return r @ x, r.sum(axis=1, dtype=np.float64)
+
+        return self._joined(self._over_blocks(part, masks.dtype))
 
     def add_grams(
         self, grams: Sequence[Matrix], changes: Sequence[npt.NDArray[np.floating[Any]]]
@@ -148,27 +215,47 @@ class Design:
 
         Parameters
         ----------
-        grams : sequence of ndarray of shape (n_columns, n_columns), float64
+        grams : sequence of ndarray of shape (n_columns, n_columns), float32 or float64
             One per problem.
         changes : sequence of ndarray of shape (n_rows,)
             Weight of every row; rows of weight 0 cost nothing.
         """
         if self._held is None:
-            for rows, block in self.blocks():
+            for rows in self._slices():
+                features = self._features(rows, DOUBLE)
                 for gram, change in zip(grams, changes, strict=True):
-                    _add_outer(gram, block.astype(gram.dtype, copy=False), change[rows])
+                    self._add_outer(gram, features.astype(gram.dtype, copy=False), change[rows])
             return
-        double, single = self._held, self._held_single
+        held = self._held
 
         def add(pair: tuple[Matrix, Any]) -> None:
             gram, change = pair
-            held = single if gram.dtype == np.float32 and single is not None else double
             changed = np.flatnonzero(change)
-            for start in range(0, len(changed), self._block_rows):
-                index = changed[start : start + self._block_rows]
-                _add_outer(gram, held[index].astype(gram.dtype, copy=False), change[index])
+            for start in range(0, len(changed), _BLOCK_ROWS):
+                index = changed[start : start + _BLOCK_ROWS]
+                run = index[-1] - index[0] + 1 == len(index)
+                features = held[index[0] : index[-1] + 1] if run else held[index]
+                self._add_outer(gram, features.astype(gram.dtype, copy=False), change[index])
 
         self.workers.map(add, list(zip(grams, changes, strict=True)))
+
+    def _add_outer(
+        self, gram: Matrix, features: Matrix, weights: npt.NDArray[np.floating[Any]]
+    ) -> None:
+        """Add ``sum_i weights[i] x_i x_i'`` to the upper triangle of `gram`."""
+        for sign in (1.0, -1.0):
+            chosen = sign * weights > 0
+            if not chosen.any():
+                continue
+            part = features if chosen.all() else features[chosen]
+            root = np.sqrt(np.abs(weights[chosen])).astype(part.dtype)
+            if (root != 1.0).any():
+                part = part * root[:, None]
+            add_outer(gram, part, sign)
+            if self._intercept is not None:
+                border = sign * self._intercept
+                gram[: self._n_features, -1] += border * (root @ part)
+                gram[-1, -1] += border * self._intercept * float(root @ root)
 
     def zero_gram(self, dtype: Any) -> Matrix:
         """Return a matrix for `add_grams`."""
@@ -183,63 +270,64 @@ class Design:
         """Return the solution of the factorized system, shape (len(right),)."""
         return solve(factor, right)
 
-    def expect_kernels(self, sizes: Sequence[int]) -> None:
-        """Say how many rows the next calls of `kernel` will choose.
+    def keep_kernel(self, dtype: Any) -> bool:
+        """Compute the products between all rows, unless they take too much memory; whether."""
+        if dtype not in self._kernels and dtype.itemsize * self.n_rows**2 > self._kernel_bytes:
+            return False
+        self.whole_kernel(dtype)
+        return True
 
-        Rent until the rent has reached part of the price, then buy: the kernel of all rows is
-        kept once a good part of its cost has gone into smaller ones, if it may take the memory.
-        """
-        self._gathered += float(sum(size**2 for size in sizes))
+    def lend_kernel(self, kernel: Matrix) -> None:
+        """Take over products between all rows that are known, the upper triangle of them."""
+        self._kernels[kernel.dtype] = kernel
 
-    def prepare(self, dtype: Any) -> None:
-        """Compute the kernel of all rows in a precision, if that pays."""
-        dear = self._gathered > _KERNEL_PATIENCE * float(self.n_rows) ** 2
-        if dear and self._kernel_fits:
-            self.whole_kernel(dtype)
+    def has_kernel(self, dtype: Any) -> bool:
+        """Return whether the products between all rows are known."""
+        return dtype in self._kernels
 
     def kernel(self, index: npt.NDArray[np.intp], dtype: Any) -> Matrix:
         """Return the products between chosen rows, the upper triangle of them."""
         if dtype in self._kernels:
-            return np.take(self._kernels[dtype][index], index, axis=1)
-        held = self._held_single if dtype == np.float32 else None
-        rows = self.rows(index).astype(dtype, copy=False) if held is None else held[index]
-        return inner_products(rows)
-
-    def lend_kernel(self, kernel: Matrix) -> None:
-        """Take over products between all rows that are known."""
-        self._kernels[kernel.dtype] = kernel
+            whole = self._kernels[dtype]
+            return whole.copy() if len(index) == len(whole) else _submatrix(whole, index)
+        return inner_products(self._chosen(index, dtype), (self._intercept or 0.0) ** 2)
 
     def whole_kernel(self, dtype: Any) -> Matrix:
-        """Return the products between all rows, kept from now on."""
+        """Return the products between all rows, the upper triangle of them, and keep it."""
         if dtype not in self._kernels:
-            held = self._held_single if dtype == np.float32 else self._held
             with self.workers.together():
-                if held is None:
-                    self._kernels[dtype] = self._kernel_by_blocks(dtype)
+                if self._held is None:
+                    kernel = self._kernel_by_blocks(dtype)
                 else:
-                    self._kernels[dtype] = inner_products(held)
-                    mirror(self._kernels[dtype])
+                    features = self._held.astype(dtype, copy=False)
+                    kernel = inner_products(features, (self._intercept or 0.0) ** 2)
+            self._kernels[dtype] = kernel
         return self._kernels[dtype]
 
     def _kernel_by_blocks(self, dtype: Any) -> Matrix:
         kernel = np.empty((self.n_rows, self.n_rows), dtype=dtype)
-        for rows, block in self.blocks():
-            for columns, other in self.blocks():
+        for rows in self._slices():
+            x = self._features(rows, dtype)
+            for columns in self._slices():
                 if columns.start > rows.start:
                     break
-                kernel[rows, columns] = block @ other.T
-                kernel[columns, rows] = kernel[rows, columns].T
+                kernel[columns, rows] = self._features(columns, dtype) @ x.T
+        kernel += (self._intercept or 0.0) ** 2
         return kernel
 
 
-def _add_outer(gram: Matrix, rows: Matrix, weights: npt.NDArray[np.floating[Any]]) -> None:
-    """Add ``sum_i weights[i] rows[i] rows[i]'`` to the upper triangle of `gram`."""
-    for sign in (1.0, -1.0):
-        chosen = sign * weights > 0
-        if not chosen.any():
-            continue
-        part = rows if chosen.all() else rows[chosen]
-        scale = np.abs(weights[chosen])
-        if (scale != 1.0).any():
-            part = part * np.sqrt(scale, dtype=part.dtype)[:, None]
-        add_outer(gram, part, sign)
+def in_memory(X: Rows) -> npt.NDArray[Any]:
+    """Return features as an array of float32 or float64 by rows: themselves, if they are one."""
+    found = X if isinstance(X, np.ndarray) else np.asarray(X[:])
+    small = found.dtype.kind == "f" and found.dtype.itemsize <= SINGLE.itemsize
+    return np.ascontiguousarray(found, dtype=SINGLE if small else DOUBLE)
+
+
+def _submatrix(whole: Matrix, index: npt.NDArray[np.intp]) -> Matrix:
+    """Return the upper triangle of chosen rows and columns; the other one is not set."""
+    result = np.empty((len(index), len(index)), dtype=whole.dtype)
+    # A few rows at a time, from their diagonal on: half of the matrix is never touched.
+    for start in range(0, len(index), 64):
+        stop = min(start + 64, len(index))
+        result[start:stop, start:] = whole[index[start:stop, None], index[None, start:]]
+    return result

@@ -64,8 +64,8 @@ def add_outer(gram: Matrix, rows: Matrix, sign: float = 1.0) -> None:
 
     Parameters
     ----------
-    gram : ndarray of shape (n_columns, n_columns), float32 or float64
-        By rows; changed in place.
+    gram : ndarray of shape (n_columns, n_columns) or more, float32 or float64
+        By rows; its first rows and columns are changed in place.
     rows : ndarray of shape (n_rows, n_columns), the same type
         By rows.
     sign : float
@@ -74,10 +74,10 @@ def add_outer(gram: Matrix, rows: Matrix, sign: float = 1.0) -> None:
     _syrk(gram, rows, b"N", rows.shape[1], rows.shape[0], sign, 1.0)
 
 
-def inner_products(rows: Matrix) -> Matrix:
-    """Return ``rows @ rows.T``, its upper triangle; the other one is not set."""
-    kernel = np.empty((len(rows), len(rows)), dtype=rows.dtype)
-    _syrk(kernel, rows, b"T", rows.shape[0], rows.shape[1], 1.0, 0.0)
+def inner_products(rows: Matrix, constant: float = 0.0) -> Matrix:
+    """Return ``rows @ rows.T + constant``, its upper triangle; the other one is not set."""
+    kernel = np.full((len(rows), len(rows)), constant, dtype=rows.dtype)
+    _syrk(kernel, rows, b"T", rows.shape[0], rows.shape[1], 1.0, 1.0)
     return kernel
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from featx.heads.blocks import FloatArray
 from featx.heads.designs import Design
-from featx.heads.newton_steps import Group, PathPoint, Problems, SharedGram
+from featx.heads.newton_steps import Group, PathPoint, Problems
+from featx.heads.shared_gram import SharedGram
 
-__all__ = ["PathPoint", "Problems", "SharedGram", "solve_path"]
+__all__ = ["PathPoint", "Problems", "solve_path"]
 
 # The path in C: where it begins (in units of 1 / mean squared length of the rows; the first step is
 # one factorization for all classes), how far a step goes, and the relative gap at which a stage has
@@ -32,7 +33,7 @@ def solve_path(
     *,
     tol: float = 1e-6,
     max_iter: int = 1000,
-    starts: Sequence[FloatArray] | None = None,
+    starts: Sequence[npt.NDArray[np.bool_]] | None = None,
     shared: SharedGram | None = None,
     gram_bytes: int = 2**31,
     on_done: Callable[[float, float], None] = lambda C, share: None,
@@ -51,8 +52,9 @@ def solve_path(
         Relative duality gap to reach.
     max_iter : int
         Newton steps for each problem and C at most.
-    starts : sequence of ndarray of shape (n_problems, n_columns), float64, or None
-        Weights near the solution at each C; None to come from a small C step by step.
+    starts : sequence of ndarray of shape (n_problems, n_rows), bool, or None
+        Rows that are nearly those inside the margin at each C; None to come from a small C step by
+        step.
     shared : SharedGram or None
         Of earlier problems over the same rows; None to compute one, with the problems' weights.
     gram_bytes : int
@@ -67,7 +69,8 @@ def solve_path(
     """
     n = len(problems.positives)
     # A class holds its Gram matrix, and while a step is computed its factor and a copy.
-    together = max(design.workers.n, int(gram_bytes // (24 * design.n_columns**2)))
+    smaller = min(design.n_rows, design.n_columns)
+    together = max(design.workers.n, int(gram_bytes // (24 * smaller**2)))
     groups = [range(start, min(start + together, n)) for start in range(0, n, together)]
     stages = [(C, True) for C in Cs] if starts else _stages(design, Cs)
     if shared is None:
@@ -78,8 +81,9 @@ def solve_path(
         points = []
         for stage, (C, wanted) in enumerate(stages):
             if starts:
-                state.begin(starts[stage][list(group)])
-            point = state.solve(C, tol if wanted else max(tol, _LOOSE_GAP), max_iter)
+                state.begin(starts[stage][list(group)], C, tol)
+            loose = tol if wanted else max(tol, _LOOSE_GAP)
+            point = state.solve(C, loose, max_iter, rough=not wanted)
             if wanted:
                 points.append(point)
                 on_done(C, len(group) / n)
@@ -95,6 +99,7 @@ def _joined(parts: Sequence[PathPoint]) -> PathPoint:
         np.concatenate([part.objective for part in parts]),
         np.concatenate([part.gap for part in parts]),
         np.concatenate([part.n_iter for part in parts]),
+        np.concatenate([part.active for part in parts]),
     )
 
 

@@ -149,8 +149,6 @@ class RidgeClassifier(LinearScores):
             assert of_class is not None
             weights = weights * of_class[data.labels]
         masses = np.bincount(data.labels, weights, minlength=len(data.classes))
-        if not masses.sum() > 0:
-            raise UsageError("Every sample weighs 0: give at least one class a positive weight.")
         sums = class_sums(data.X, data.labels, len(data.classes), weights)
         mean = sums.sum(axis=0) / masses.sum()
         # The centred features sum to 0: of targets that are -1 or 1, twice the own class is left.

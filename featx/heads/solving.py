@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from featx.errors import BudgetExceeded
 from featx.heads.blocks import Rows
-from featx.heads.designs import Design
+from featx.heads.designs import BLOCK_VALUES, DOUBLE, SINGLE, Design
 from featx.heads.threads import Workers
 from featx.machine import available_memory_bytes, keep_freed_memory, pick_device
 from featx.text import human_bytes
 
 # Of the memory that is free, what a fit takes without being told.
 _SHARE = 0.6
+# Of the memory that is left, the values of a block: 1 / 400 of its bytes.
+_BLOCK_SHARE = 400
 # Of matrices smaller than this, float32 ones are not worth their rounding.
 _SMALL = 256
 
@@ -21,6 +25,14 @@ _SMALL = 256
 def least_bytes(n_rows: int, n_columns: int) -> int:
     """Return what a fit takes at least: a matrix of the smaller side, its factor and a copy."""
     return 24 * min(n_rows, n_columns) ** 2
+
+
+def _copy_bytes(X: Rows) -> int:
+    """Return what it takes to hold features in memory, beside the array they may lie in."""
+    if isinstance(X, np.ndarray) and X.dtype in (SINGLE, DOUBLE) and X.flags.c_contiguous:
+        return 0
+    wide = np.dtype(getattr(X, "dtype", SINGLE)).itemsize > SINGLE.itemsize
+    return (DOUBLE if wide else SINGLE).itemsize * int(X.shape[0]) * int(X.shape[1])
 
 
 @contextlib.contextmanager
@@ -55,7 +67,7 @@ def open_design(
     n_rows, n_columns = int(X.shape[0]), int(X.shape[1]) + (intercept is not None)
     single = single and min(n_rows, n_columns) >= _SMALL
     budget = int(_SHARE * available_memory_bytes()) if memory_bytes is None else memory_bytes
-    held = (12 if single else 8) * n_rows * n_columns
+    held = _copy_bytes(X)
     least = least_bytes(n_rows, n_columns)
     if least > budget:
         raise BudgetExceeded(
@@ -65,6 +77,8 @@ def open_design(
         )
     resident = held + least <= budget
     left = budget - held if resident else budget
+    # A block in either precision, and what a product makes of it, for each thread.
+    block_values = max(int(X.shape[1]), min(BLOCK_VALUES, left // _BLOCK_SHARE))
     keep_freed_memory()
     # The processor needs no torch.
     kind = None if device == "cpu" else pick_device(device)
@@ -75,6 +89,12 @@ def open_design(
             design: Design = TorchDesign(X, intercept, workers, device=kind, single=single)
         else:
             design = Design(
-                X, intercept, workers, resident=resident, single=single, kernel_bytes=left // 2
+                X,
+                intercept,
+                workers,
+                resident=resident,
+                single=single,
+                kernel_bytes=left // 2,
+                block_values=block_values,
             )
         yield design, max(left // 2, 1)

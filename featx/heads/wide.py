@@ -3,24 +3,28 @@ r"""Problems with more columns than rows, solved in as many coordinates as there
 The solution lies in the span of the rows, :math:`w = X' \beta`. With the kernel's factorization
 :math:`X X' + \epsilon I = L L'`, the rows of L are, but for epsilon, the rows of X turned into
 other coordinates: :math:`v = L' \beta` has the length of w and :math:`L v` its scores. So the
-problem over L has the same solution and n_rows columns. Epsilon is a few roundings; what it
-changes, a step in the columns themselves puts right.
+problem over L has the same solution and n_rows columns, where products cost little. The kernel is
+in single precision and epsilon a few of its roundings, which moves the solution a little: what is
+taken from it are the rows inside the margin, from which steps in the columns themselves go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from featx.heads.blocks import FloatArray
-from featx.heads.designs import Design
-from featx.heads.lapack import cholesky
-from featx.heads.newton import PathPoint, Problems, SharedGram, solve_path
+from featx.heads.designs import DOUBLE, SINGLE, Design
+from featx.heads.lapack import Matrix, cholesky
+from featx.heads.newton import PathPoint, Problems, solve_path
+from featx.heads.shared_gram import SharedGram
 
 # Roundings of the kernel, in units of its mean diagonal, that are added to the diagonal.
 _ROUNDINGS = 4.0
+# The gap over the rows' coordinates from which steps in the columns take over.
+_NEAR = 1e-3
 
 
 class SvmSolver:
@@ -40,8 +44,9 @@ class SvmSolver:
         self, design: Design, *, tol: float = 1e-6, max_iter: int = 1000, gram_bytes: int = 2**31
     ) -> None:
         self._design = design
-        self._factor: FloatArray | None = None
-        self._solve = partial(solve_path, tol=tol, max_iter=max_iter, gram_bytes=gram_bytes)
+        self._factor: Matrix | None = None
+        self._solve = partial(solve_path, max_iter=max_iter, gram_bytes=gram_bytes)
+        self._tol = tol
         self._narrow = design
         if design.n_columns > design.n_rows:
             self._factor = _row_coordinates(design)
@@ -52,10 +57,9 @@ class SvmSolver:
                 single=design.single,
                 kernel_bytes=8 * design.n_rows**2,
             )
-            kernel = design.whole_kernel(np.dtype(np.float64))
             # The factor's own products, but for epsilon.
-            self._narrow.lend_kernel(kernel.astype(np.float32) if self._narrow.single else kernel)
-        self._whole = SharedGram(self._narrow)
+            self._narrow.lend_kernel(design.whole_kernel(self._factor.dtype))
+        self._shared = SharedGram(self._narrow)
 
     def solve(
         self,
@@ -68,38 +72,34 @@ class SvmSolver:
         # Weights of 0 and 1 are rows left out: the matrix of all rows is near.
         weights = problems.row_weights
         near = weights is None or bool(np.isin(weights, (0.0, 1.0)).all())
-        shared = self._whole if near else None
+        shared = self._shared if near else None
         if self._factor is None:
-            return self._solve(self._design, problems, Cs, shared=shared, on_done=on_done)
-        points = self._solve(self._narrow, problems, Cs, shared=shared)
-        starts = [_to_columns(self._design, self._factor, point.weights) for point in points]
-        polished = self._solve(self._design, problems, Cs, starts=starts, on_done=on_done)
-        return [
-            PathPoint(
-                after.C, after.weights, after.objective, after.gap, before.n_iter + after.n_iter
+            return self._solve(
+                self._design, problems, Cs, tol=self._tol, shared=shared, on_done=on_done
             )
+        near_tol = max(self._tol, _NEAR)
+        points = self._solve(self._narrow, problems, Cs, tol=near_tol, shared=shared)
+        starts = [point.active for point in points]
+        polished = self._solve(
+            self._design, problems, Cs, tol=self._tol, starts=starts, on_done=on_done
+        )
+        return [
+            replace(after, n_iter=before.n_iter + after.n_iter)
             for before, after in zip(points, polished, strict=True)
         ]
 
 
-def _row_coordinates(design: Design) -> FloatArray:
-    """Return L by rows, shape (n_rows, n_rows)."""
-    kernel = design.whole_kernel(np.dtype(np.float64)).copy()
-    epsilon = _ROUNDINGS * float(np.finfo(kernel.dtype).eps) * max(design.mean_square, 1e-300)
+def _row_coordinates(design: Design) -> Matrix:
+    """Return L by rows, shape (n_rows, n_rows), in the precision that steps are taken in."""
+    dtype = SINGLE if design.single else DOUBLE
+    kernel = design.whole_kernel(dtype)
+    epsilon = _ROUNDINGS * float(np.finfo(dtype).eps) * max(design.mean_square, 1e-300)
     while True:
         factor = kernel.copy()
         factor.flat[:: len(factor) + 1] += epsilon
         with design.workers.together():
             definite = cholesky(factor)
         if definite:
-            return np.tril(factor.T).astype(np.float64)
+            return np.tril(factor.T)
         # Duplicated rows and rounding: a little more makes it definite.
         epsilon *= 10.0
-
-
-def _to_columns(design: Design, factor: FloatArray, v: FloatArray) -> FloatArray:
-    """Return the weights over the columns for weights over the rows' coordinates."""
-    from scipy.linalg import solve_triangular
-
-    beta = solve_triangular(factor, v.T, lower=True, trans=1, check_finite=False)
-    return design.gradients(np.ascontiguousarray(beta.T))

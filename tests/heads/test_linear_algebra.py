@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from featx.heads.conjugate import conjugate_gradients
 from featx.heads.designs import Design
 from featx.heads.lapack import add_outer, cholesky, inner_products, mirror, solve
 from featx.heads.threads import Workers
@@ -86,18 +87,59 @@ def test_products_of_a_design_are_those_of_its_matrix(shape, resident, single) -
             np.testing.assert_allclose(np.triu(few), want, atol=atol)
 
 
-def test_the_kernel_of_all_rows_is_kept_once_it_pays() -> None:
-    X = np.random.default_rng(3).standard_normal((20, 50))
+def test_the_kernel_of_all_rows_is_kept_where_it_may_take_the_memory() -> None:
+    X = np.random.default_rng(3).standard_normal((200, 50))
     with Workers() as workers:
-        design = Design(X, None, workers, kernel_bytes=8 * 400)
-        for _ in range(3):
-            design.expect_kernels([10])
-            design.prepare(np.dtype(np.float64))
-        assert design._kernels
-        index = np.array([0, 4, 7])
+        design = Design(X, 2.0, workers, kernel_bytes=8 * 200**2)
+        assert design.keep_kernel(np.dtype(np.float64))
+        index = np.flatnonzero(np.arange(200) % 3)
         kept = design.kernel(index, np.dtype(np.float64))
-        np.testing.assert_allclose(kept, X[index] @ X[index].T)
-        poor = Design(X, None, workers, kernel_bytes=8 * 399)
-        poor.expect_kernels([20, 20])
-        poor.prepare(np.dtype(np.float64))
-        assert not poor._kernels
+        np.testing.assert_allclose(np.triu(kept), np.triu(X[index] @ X[index].T + 4.0))
+        poor = Design(X, 2.0, workers, kernel_bytes=8 * 200**2 - 1)
+        assert not poor.keep_kernel(np.dtype(np.float64))
+        assert not poor.has_kernel(np.dtype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_in_memory_are_not_copied(dtype) -> None:
+    X = np.ones((30, 4), dtype)
+    with Workers() as workers:
+        assert Design(X, 1.0, workers)._held is X
+        # Converted where they are of another kind, without loss.
+        halves = Design(X.astype(np.float16), 1.0, workers)._held
+        counts = Design(np.full((30, 4), 2**30 + 1), 1.0, workers)._held
+    assert halves.dtype == np.float32
+    assert counts.dtype == np.float64
+    assert (counts == 2**30 + 1).all()
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_curvatures_are_two_products(single) -> None:
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((500, 7)).astype(np.float32)
+    whole = np.column_stack([X, np.full(len(X), 2.0)]).astype(np.float64)
+    V, masks = rng.standard_normal((3, 8)), rng.random((3, 500))
+    with Workers() as workers:
+        design = Design(X, 2.0, workers, block_values=700)
+        found = design.curvatures(V, masks.astype(np.float32 if single else np.float64))
+    want = (masks * (V @ whole.T)) @ whole
+    np.testing.assert_allclose(found, want, rtol=1e-4 if single else 1e-12)
+
+
+def test_conjugate_gradients_stop_each_system_where_it_may() -> None:
+    rng = np.random.default_rng(5)
+    matrices = [A @ A.T + np.eye(12) for A in rng.standard_normal((3, 12, 12))]
+    right = rng.standard_normal((3, 12))
+
+    def product(way, systems):
+        return np.array([matrices[k] @ v for k, v in zip(systems, way, strict=True)])
+
+    found, used = conjugate_gradients(
+        product, lambda r, systems: r, right, np.array([1e-10, 0.5, 0.0]), np.array([99, 99, 0])
+    )
+    np.testing.assert_allclose(found[0], np.linalg.solve(matrices[0], right[0]), rtol=1e-6)
+    assert 0 < np.linalg.norm(right[1] - matrices[1] @ found[1]) <= 0.5 * np.linalg.norm(right[1])
+    assert used[1] < used[0] <= 14
+    # No product at all: what the preconditioner says.
+    np.testing.assert_array_equal(found[2], right[2])
+    assert used[2] == 0
