@@ -3,7 +3,8 @@
 Usage: python benchmarks/head_features.py OUT --data-dir DIR --resnet18 FILE --resnet50 FILE
 
 CIFAR-10 through ResNet-18 (64 px, pooled) and CIFAR-10's five classes of experiment D1 through
-ResNet-50 (32 px, flattened at three stages), as OUT/NAME.npz with X (float32) and y.
+ResNet-50 (32 px, flattened at three stages; the last one for all ten classes as well), as
+OUT/NAME.npz with X (float32) and y.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from featx.data import load_dataset
 FEATURES = {
     "r18-layer4": ("cifar10", 2000, "resnet18", "layer4", 64, "avg"),
     "r50-conv5": ("cifar5", 4000, "resnet50", "conv5_block3_out", 32, "flatten"),
+    "r50-conv5-ten": ("cifar10", 2000, "resnet50", "conv5_block3_out", 32, "flatten"),
     "r50-conv4": ("cifar5", 4000, "resnet50", "conv4_block6_out", 32, "flatten"),
     "r50-conv2": ("cifar5", 600, "resnet50", "conv2_block3_out", 32, "flatten"),
 }
