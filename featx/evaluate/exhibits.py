@@ -1,0 +1,172 @@
+"""What a report shows beside its numbers: images, curves, maps. Kept beside ``results.json``.
+
+A run writes ``exhibits.json`` and the pictures in ``exhibits/``; the page is made of these and the
+record alone. Thumbnails of all kinds share one sheet: a picture of square tiles, row by row.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from featx.evaluate.records import StrictRecord
+
+EXHIBITS_NAME = "exhibits.json"
+EXHIBITS_FOLDER = "exhibits"
+EXHIBITS_VERSION: Literal[1] = 1
+
+
+class TileSheet(StrictRecord):
+    """Thumbnails in one picture.
+
+    `file` is relative to the report's folder; `tile` is the side of a square tile in pixels;
+    tile number t lies at column ``t % columns``, row ``t // columns``.
+    """
+
+    file: str
+    tile: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    n: int = Field(ge=0)
+
+
+class ShownImage(StrictRecord):
+    """An image of a split: its index there, its label, its tile (None where the budget ended).
+
+    `score` is the share of confidence in what was predicted (softmax of the scores), from 0 to 1.
+    """
+
+    index: int
+    label: int
+    tile: int | None = None
+    predicted: int | None = None
+    score: float | None = None
+
+
+class CellExhibit(StrictRecord):
+    """Images of one cell of a confusion matrix, most confident first; `n` counts all of them."""
+
+    label: int
+    predicted: int
+    n: int
+    images: list[ShownImage]
+
+
+class CurveExhibit(StrictRecord):
+    """Precision against recall of one class, thinned out, from high to low thresholds.
+
+    `average_precision` is that of all points (scikit-learn's ``average_precision_score``).
+    """
+
+    label: int
+    recall: list[float]
+    precision: list[float]
+    average_precision: float
+
+
+class ReliabilityExhibit(StrictRecord):
+    """Confidence against accuracy, in bins of equal width from 0 to 1.
+
+    Empty bins are left out. `ece` is the expected calibration error: the mean distance of a bin's
+    accuracy from its confidence, weighted by its images (Guo et al., "On calibration of modern
+    neural networks", ICML 2017). `probabilities` says where the confidences come from.
+    """
+
+    confidence: list[float]
+    accuracy: list[float]
+    n: list[int]
+    ece: float
+    probabilities: str
+
+
+class ResultExhibit(StrictRecord):
+    """What a head on a cut did on one split."""
+
+    cut: str
+    head: str
+    split: str
+    cells: list[CellExhibit] = Field(default_factory=list)
+    curves: list[CurveExhibit] = Field(default_factory=list)
+    reliability: ReliabilityExhibit | None = None
+
+
+class SimilarityExhibit(StrictRecord):
+    """Linear CKA between the features of cuts (Kornblith et al., ICML 2019)."""
+
+    split: str
+    n: int
+    cuts: list[str]
+    matrix: list[list[float]]
+
+
+class MapExhibit(StrictRecord):
+    """Features of one cut in two dimensions.
+
+    `method` is ``pca``, ``umap`` or ``tsne``; `explained` the share of the variance that the two
+    principal components hold (None for other methods).
+    """
+
+    cut: str
+    split: str
+    method: Literal["pca", "umap", "tsne"]
+    explained: float | None = None
+    x: list[float]
+    y: list[float]
+    images: list[ShownImage]
+
+
+class DuplicateExhibit(StrictRecord):
+    """Images in two splits, pixel for pixel; `n` of those of the second are in the first."""
+
+    first: str
+    second: str
+    n: int
+    pairs: list[tuple[ShownImage, ShownImage]] = Field(default_factory=list)
+
+
+class SizeExhibit(StrictRecord):
+    """How many images of a split are of one size, in pixels."""
+
+    split: str
+    width: int
+    height: int
+    n: int
+
+
+class DataExhibit(StrictRecord):
+    """The images themselves: samples per split, duplicates, sizes."""
+
+    samples: dict[str, list[ShownImage]] = Field(default_factory=dict)
+    duplicates: list[DuplicateExhibit] = Field(default_factory=list)
+    sizes: list[SizeExhibit] = Field(default_factory=list)
+
+
+class HeatMapExhibit(StrictRecord):
+    """Pictures of one image: what the network does with it at every cut.
+
+    `what` is ``activation`` (mean over the channels), ``channel`` (one channel at each cut) or
+    ``evidence`` (the head's score of a class, split over the places of the map). `files` are
+    relative to the report's folder, by cut; `exact` says that the parts add up to the score.
+    """
+
+    what: Literal["activation", "channel", "evidence"]
+    split: str
+    image: ShownImage
+    files: dict[str, str]
+    about: dict[str, str] = Field(default_factory=dict)
+    exact: bool = False
+
+
+class Exhibits(StrictRecord):
+    """Everything that is shown of one run. `name` and `created` are its record's."""
+
+    exhibits_version: Literal[1] = EXHIBITS_VERSION
+    name: str
+    created: str
+    tiles: TileSheet | None = None
+    results: list[ResultExhibit] = Field(default_factory=list)
+    similarity: SimilarityExhibit | None = None
+    maps: list[MapExhibit] = Field(default_factory=list)
+    data: DataExhibit = Field(default_factory=DataExhibit)
+    heat_maps: list[HeatMapExhibit] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
