@@ -31,7 +31,7 @@ BLOCK_VALUES = 2**21
 # Rows that are gathered at a time for a Gram matrix.
 _BLOCK_ROWS = 2048
 # Small features are kept in double precision as well once they were converted that often.
-_CONVERSIONS, _COPY_BYTES = 4, 2**27
+_CONVERSIONS, COPY_BYTES = 4, 2**27
 
 
 class Design:
@@ -55,6 +55,8 @@ class Design:
         A kernel of all rows may take this much.
     block_values : int
         Values of a block at most.
+    copy_bytes : int
+        A copy of the features in double precision may take this much.
 
     Attributes
     ----------
@@ -74,6 +76,7 @@ class Design:
         single: bool = False,
         kernel_bytes: int = 0,
         block_values: int = BLOCK_VALUES,
+        copy_bytes: int = COPY_BYTES,
     ) -> None:
         self._source, self._intercept, self.workers = X, intercept, workers
         self.n_rows, self._n_features = int(X.shape[0]), int(X.shape[1])
@@ -83,7 +86,7 @@ class Design:
         self._held: npt.NDArray[Any] | None = in_memory(X) if resident else None
         # A copy in double precision, where conversions would cost more.
         self._held_double: FloatArray | None = None
-        self._conversions = 0
+        self._conversions, self._copy_bytes = 0, min(copy_bytes, COPY_BYTES)
         self._kernels: dict[Any, Matrix] = {}
         self._kernel_bytes = kernel_bytes
         squares = self._over_blocks(lambda rows, x: float(np.einsum("ij,ij->", x, x)), DOUBLE)
@@ -135,14 +138,20 @@ class Design:
     def _over_blocks(self, work: Callable[[slice, npt.NDArray[Any]], T], dtype: Any) -> list[T]:
         """Apply `work` to every block: several at a time if they lie in memory."""
         if self._held is not None:
-            if dtype == DOUBLE and self._held.dtype != DOUBLE:
-                self._conversions += 1
-                if self._conversions == _CONVERSIONS and 2 * self._held.nbytes <= _COPY_BYTES:
-                    self._held_double = self._held.astype(np.float64)
+            if dtype == DOUBLE:
+                self._count_conversion()
             return self.workers.map(
                 lambda rows: work(rows, self._features(rows, dtype)), self._slices()
             )
         return [work(rows, self._features(rows, dtype)) for rows in self._slices()]
+
+    def _count_conversion(self) -> None:
+        """Make a copy in double precision once conversions have cost as much, if it is small."""
+        if self._held is None or self._held.dtype == DOUBLE:
+            return
+        self._conversions += 1
+        if self._conversions == _CONVERSIONS and 2 * self._held.nbytes <= self._copy_bytes:
+            self._held_double = self._held.astype(np.float64)
 
     def _split(
         self, W: FloatArray, dtype: Any
@@ -153,15 +162,32 @@ class Design:
             return weights, 0.0
         return weights, (self._intercept * W[:, -1:]).astype(dtype)
 
-    def _joined(self, parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> FloatArray:
-        """Return gradients from those of the blocks and their sums of residuals."""
-        result = np.zeros((len(parts[0][0]), self.n_columns))
-        # In the order of the rows, whatever thread was first: the same bits on every call.
-        for gradient, total in parts:
-            result[:, : self._n_features] += gradient
-            if self._intercept is not None:
-                result[:, -1] += self._intercept * total
-        return result
+    def _summed(
+        self, n_problems: int, part: Callable[[slice, npt.NDArray[Any]], Any], dtype: Any
+    ) -> FloatArray:
+        """Return the sum of what the blocks give: gradients, and sums of residuals.
+
+        Every thread adds up the blocks of a run of rows, so that what is held does not grow with
+        the number of blocks, and the same threads give the same bits.
+        """
+        slices = self._slices()
+        n_runs = min(self.workers.n, len(slices)) if self._held is not None else 1
+        bounds = [len(slices) * i // n_runs for i in range(n_runs + 1)]
+
+        def run(i: int) -> FloatArray:
+            result = np.zeros((n_problems, self.n_columns))
+            for rows in slices[bounds[i] : bounds[i + 1]]:
+                gradient, total = part(rows, self._features(rows, dtype))
+                result[:, : self._n_features] += gradient
+                if self._intercept is not None:
+                    result[:, -1] += self._intercept * total
+            return result
+
+        if dtype == DOUBLE:
+            self._count_conversion()
+        if n_runs == 1:
+            return run(0)
+        return np.asarray(sum(self.workers.map(run, range(n_runs))))
 
     def scores(self, W: FloatArray, dtype: Any = DOUBLE) -> FloatArray:
         """Return ``W @ X.T``, shape (len(W), n_rows), for `W` of shape (n_problems, n_columns).
@@ -185,7 +211,7 @@ class Design:
             r = residuals[:, rows]
             return r @ x, r.sum(axis=1, dtype=np.float64)
 
-        return self._joined(self._over_blocks(part, dtype))
+        return self._summed(len(R), part, dtype)
 
     def curvatures(self, V: FloatArray, masks: npt.NDArray[Any]) -> FloatArray:
         """Return ``(masks * (V @ X.T)) @ X``, in the precision of `masks`, reading `X` once.
@@ -204,7 +230,7 @@ class Design:
             r *= masks[:, rows]
             return r @ x, r.sum(axis=1, dtype=np.float64)
 
-        return self._joined(self._over_blocks(part, masks.dtype))
+        return self._summed(len(V), part, masks.dtype)
 
     def add_grams(
         self, grams: Sequence[Matrix], changes: Sequence[npt.NDArray[np.floating[Any]]]
@@ -312,7 +338,7 @@ class Design:
                 if columns.start > rows.start:
                     break
                 kernel[columns, rows] = self._features(columns, dtype) @ x.T
-        kernel += (self._intercept or 0.0) ** 2
+                kernel[columns, rows] += (self._intercept or 0.0) ** 2
         return kernel
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from featx.errors import DataError, UsageError
-from featx.heads.blocks import Rows
+from featx.heads.blocks import FloatArray, Rows
+from featx.heads.designs import Design
 from featx.heads.fitting import HeadKind, check
 from featx.heads.inputs import positive
 from featx.heads.newton import Problems
 from featx.heads.paths import DEFAULT_TOL
+from featx.heads.softmax import solve_softmax_path
 from featx.heads.solving import open_design
 from featx.heads.wide import SvmSolver
+
+Labels: TypeAlias = npt.NDArray[np.int64]
+OnDone: TypeAlias = Callable[[float, float], None]
+OneFold: TypeAlias = Callable[[FloatArray, list[float], OnDone], list[FloatArray]]
 
 
 def cross_validate(
@@ -38,7 +45,7 @@ def cross_validate(
 
     Parameters
     ----------
-    kind : {"svm"}
+    kind : {"svm", "logistic"}
         The loss.
     X : Rows of shape (n_samples, n_features), float32 or float64
         Features, scaled.
@@ -63,38 +70,78 @@ def cross_validate(
     Raises
     ------
     UsageError
-        For fewer than 2 folds, or a kind of head that has no solver of featx.
+        For fewer than 2 folds.
     DataError
         If a class has fewer rows than there are folds.
     """
-    if kind != "svm":
-        raise UsageError(f"A head of kind {kind} cannot be cross-validated. Valid: svm.")
     ascending = sorted({positive("C", C) for C in Cs})
     if not ascending:
         raise UsageError("No value of C: give at least one.")
     labels = check(X, y, ascending[0], max_iter, 1.0)
     classes, index = np.unique(labels, return_inverse=True)
     fold_of = deal(index, folds, seed, classes)
-    positives = [1] if len(classes) == 2 else range(len(classes))
+    tol = DEFAULT_TOL["featx"] if tol is None else tol
     right = np.zeros(len(ascending))
-    with open_design(X, 1.0, device=device, memory_bytes=memory_bytes) as (design, gram_bytes):
-        solver = SvmSolver(
-            design,
-            tol=DEFAULT_TOL["featx"] if tol is None else tol,
-            max_iter=max_iter,
-            gram_bytes=gram_bytes,
-        )
+    svm = kind == "svm"
+    with open_design(
+        X,
+        1.0,
+        device=device,
+        single=svm,
+        memory_bytes=memory_bytes,
+        n_together=1 if svm else len(classes),
+    ) as (design, left):
+        solve = _svm_fold if svm else _logistic_fold
+        one_fold = solve(design, index.astype(np.int64), len(classes), tol, max_iter, left)
         for fold in range(folds):
             left_out = fold_of == fold
-            problems = Problems(index.astype(np.int64), positives, (~left_out).astype(np.float64))
-            points = solver.solve(
-                problems, ascending, on_done=lambda C, share: on_done(C, share / folds)
+            fitted = one_fold(
+                (~left_out).astype(np.float64),
+                ascending,
+                lambda C, share: on_done(C, share / folds),
             )
-            for i, point in enumerate(points):
-                scores = design.scores(point.weights)[:, left_out]
+            for i, weights in enumerate(fitted):
+                scores = design.scores(weights)[:, left_out]
                 found = (scores[0] > 0).astype(int) if len(scores) == 1 else scores.argmax(axis=0)
                 right[i] += np.count_nonzero(found == index[left_out])
     return dict(zip(ascending, (right / len(labels)).tolist(), strict=True))
+
+
+def _svm_fold(
+    design: Design, labels: Labels, n_classes: int, tol: float, max_iter: int, left: int
+) -> OneFold:
+    """Return a function from the rows' weights and values of C to weights over the columns."""
+    solver = SvmSolver(design, tol=tol, max_iter=max_iter, gram_bytes=left)
+    positives = [1] if n_classes == 2 else range(n_classes)
+
+    def solve(row_weights: FloatArray, Cs: list[float], on_done: OnDone) -> list[FloatArray]:
+        points = solver.solve(Problems(labels, positives, row_weights), Cs, on_done=on_done)
+        return [point.weights for point in points]
+
+    return solve
+
+
+def _logistic_fold(
+    design: Design, labels: Labels, n_classes: int, tol: float, max_iter: int, left: int
+) -> OneFold:
+    """Return the same for the multinomial regression."""
+
+    def solve(row_weights: FloatArray, Cs: list[float], on_done: OnDone) -> list[FloatArray]:
+        points = solve_softmax_path(
+            design,
+            labels,
+            n_classes,
+            Cs,
+            row_weights=row_weights,
+            tol=tol,
+            max_iter=max_iter,
+            pack_bytes=left // 2 if design.in_memory else 0,
+            gram_bytes=left,
+            on_done=on_done,
+        )
+        return [np.column_stack([point.weights, point.intercepts]) for point in points]
+
+    return solve
 
 
 def deal(

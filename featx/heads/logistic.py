@@ -136,6 +136,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             device=self.device,
             single=False,
             memory_bytes=self.memory_bytes,
+            n_together=len(data.classes),
         ) as (design, left):
             return solve_softmax_path(
                 design,

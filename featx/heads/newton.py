@@ -24,6 +24,9 @@ __all__ = ["PathPoint", "Problems", "solve_path"]
 _FIRST_C = 10.0
 _C_FACTOR = 10.0
 _LOOSE_GAP = 0.4
+# Some twenty numbers for each row and column of a problem: weights, scores, signs, hinges, beta,
+# directions, residuals, probabilities.
+STATE_BYTES = 160
 
 
 def solve_path(
@@ -68,9 +71,11 @@ def solve_path(
         One for each C.
     """
     n = len(problems.positives)
-    # A class holds its Gram matrix, and while a step is computed its factor and a copy.
+    # A class holds its Gram matrix, and while a step is computed its factor and a copy; and what a
+    # step needs of rows and columns.
     smaller = min(design.n_rows, design.n_columns)
-    together = max(design.workers.n, int(gram_bytes // (24 * smaller**2)))
+    needed = 24 * smaller**2 + STATE_BYTES * (design.n_rows + design.n_columns)
+    together = max(1, int(gram_bytes // needed))
     groups = [range(start, min(start + together, n)) for start in range(0, n, together)]
     stages = [(C, True) for C in Cs] if starts else _stages(design, Cs)
     if shared is None:

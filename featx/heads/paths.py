@@ -182,8 +182,14 @@ def _logistic_path(
     seconds: _Seconds,
 ) -> list[Fit]:
     """Fit the multinomial regression at each C."""
-    with open_design(X, 1.0, device=device, single=False, memory_bytes=memory_bytes) as opened:
-        design, left = opened
+    with open_design(
+        X,
+        1.0,
+        device=device,
+        single=False,
+        memory_bytes=memory_bytes,
+        n_together=len(classes),
+    ) as (design, left):
         points = solve_softmax_path(
             design,
             index.astype(np.int64),

@@ -141,13 +141,21 @@ def fit_cuts(
     }
 
 
-def jobs_that_fit(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, budget: int) -> int:
+def jobs_that_fit(
+    sizes: Mapping[str, tuple[int, int]], recipe: Recipe, budget: int, n_classes: int = 2
+) -> int:
     """Return how many heads may be fitted at the same time within a memory budget.
 
     Parameters
     ----------
     sizes : mapping of str to tuple of int
         By cut: rows that are fitted on, values a row.
+    recipe : Recipe
+        Head, solver, and how many jobs are wanted.
+    budget : int
+        Bytes.
+    n_classes : int
+        Classes; a multinomial regression solves for all of them at once.
 
     Raises
     ------
@@ -157,7 +165,8 @@ def jobs_that_fit(sizes: Mapping[str, tuple[int, int]], recipe: Recipe, budget: 
 
     def needed(size: tuple[int, int]) -> int:
         if recipe.solver == "featx":
-            return least_bytes(size[0], size[1] + 1)
+            together = n_classes if recipe.head == "logistic" else 1
+            return least_bytes(size[0], size[1] + 1, together)
         return FIT_BYTES[recipe.solver] * math.prod(size)
 
     cut, (rows, n_features) = max(sizes.items(), key=lambda item: needed(item[1]))

@@ -80,7 +80,8 @@ def run_prepared(
 
 def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord, Path]:
     recipe = prepared.recipe
-    n_jobs = jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)
+    n_classes = len(prepared.dataset.classes)
+    n_jobs = jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget, n_classes)
     timing: dict[str, float] = {}
     start = time.perf_counter()
     features = extract_all(prepared, progress)

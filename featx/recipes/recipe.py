@@ -86,10 +86,10 @@ class Recipe(CompareFields):
     def _folds_need_the_solver(self) -> Recipe:
         if self.cv == 1:
             raise ValueError("cv is 1: cross-validation needs 2 folds or more, or 0 for none")
-        if self.cv and (self.solver != "featx" or self.head != "svm"):
+        if self.cv and self.solver != "featx":
             raise ValueError(
-                f"cv chooses C with featx' solver of the SVM, not for head {self.head} with solver "
-                f"{self.solver}. Leave cv out, or take head svm with solver featx"
+                f"cv chooses C with featx' own solvers, not with solver {self.solver}. Leave cv "
+                "out, or take solver featx"
             )
         return self
 

@@ -76,13 +76,21 @@ def test_too_few_iterations_are_said_with_the_gradient(n_classes: int) -> None:
     assert float(found[1]) == pytest.approx(np.abs(slopes).max(), rel=0.06)
 
 
-def test_a_solver_that_is_content_far_from_the_optimum_is_not_believed() -> None:
+def test_a_solver_that_is_content_far_from_the_optimum_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     X, y = blobs(60, 5, 3)
     X = (X * 10.0 ** np.linspace(0, 4, 5)).astype(np.float32)
-    # scikit-learn says nothing: a ConvergenceWarning would fail this line.
-    LogisticRegression(C=1.0, max_iter=1000).fit(X, y)
-    fit = fit_logistic(X, y, C=1.0)
     better = fit_logistic(X.astype(np.float64), y, C=1.0)
+    plain = LogisticRegression.fit
+
+    def fit_until_content(model: LogisticRegression, *args: np.ndarray) -> LogisticRegression:
+        # What rounding does on some processors: the solver ends early, without a warning.
+        model.tol = 10.0
+        return plain(model, *args)
+
+    monkeypatch.setattr(LogisticRegression, "fit", fit_until_content)
+    fit = fit_logistic(X, y, C=1.0)
     assert fit.objective > 1.1 * better.objective
     assert fit.n_iter < 1000
     assert not fit.converged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from head_cases import blobs
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from featx.errors import DataError, UsageError
@@ -24,6 +25,23 @@ def test_accuracies_are_those_of_separate_fits(d, n_classes) -> None:
         for fold in range(3):
             out = fold_of == fold
             model = LinearSVC(C=C, tol=1e-10, max_iter=100_000).fit(X[~out].astype(float), y[~out])
+            right += (model.predict(X[out].astype(float)) == y[out]).sum()
+        assert found[C] == pytest.approx(right / len(y), abs=1e-12)
+
+
+@pytest.mark.parametrize(("d", "n_classes"), [(6, 3), (6, 2), (150, 3)])
+def test_accuracies_of_logistic_regressions_are_those_of_separate_fits(d, n_classes) -> None:
+    X, y = blobs(90, d, n_classes, seed=2)
+    Cs = [0.01, 1.0]
+    found = cross_validate("logistic", X, y, Cs, folds=3, seed=4, device="cpu")
+    classes, index = np.unique(y, return_inverse=True)
+    fold_of = deal(index, 3, 4, classes)
+    for C in Cs:
+        right = 0
+        for fold in range(3):
+            out = fold_of == fold
+            model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000)
+            model.fit(X[~out].astype(float), y[~out])
             right += (model.predict(X[out].astype(float)) == y[out]).sum()
         assert found[C] == pytest.approx(right / len(y), abs=1e-12)
 

@@ -143,7 +143,7 @@ def test_ridge_in_little_memory_reads_blocks(monkeypatch: pytest.MonkeyPatch) ->
         head = RidgeClassifier(device="cpu", memory_bytes=least).fit(stored, y)
         other = sklearn.linear_model.RidgeClassifier().fit(X, y)
         np.testing.assert_allclose(head.coef_, other.coef_, rtol=1e-8, atol=1e-11)
-        with pytest.raises(BudgetExceeded, match="one matrix of the smaller side"):
+        with pytest.raises(BudgetExceeded, match="matrices of the smaller side"):
             RidgeClassifier(device="cpu", memory_bytes=least - 1).fit(stored, y)
 
 

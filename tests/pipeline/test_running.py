@@ -309,7 +309,8 @@ def test_parallel_fits_stay_within_the_memory_budget(monkeypatch) -> None:
 def test_featx_solver_takes_all_cores_and_a_matrix_of_the_smaller_side(monkeypatch) -> None:
     monkeypatch.setattr("featx.pipeline.fitting.n_cpus", lambda: 8)
     sizes = {"deep": (1000, 5000), "small": (1000, 10)}
-    need = 3 * 8 * 1000 * 1000
+    # Seven kernels and factors in double precision at most.
+    need = 56 * 1000 * 1000
     assert jobs_that_fit(sizes, Recipe(C=(0.1, 1.0)), 100 * need) == 1
     assert jobs_that_fit(sizes, Recipe(C=(0.1, 1.0), jobs=2), 100 * need) == 2
     with pytest.raises(BudgetExceeded, match=r"'deep' \(1,000 rows of 5,000 values\)"):
