@@ -21,6 +21,8 @@ _SHARE = 0.6
 _BLOCK_SHARE = 400
 # Values of a block at least: below, a product takes longer to call than to compute.
 _LEAST_BLOCK = 2**15
+# Bytes of everything that does not grow with the problem.
+_SMALL_CHANGE = 10**6
 # Of matrices smaller than this, float32 ones are not worth their rounding.
 _SMALL = 256
 
@@ -30,12 +32,13 @@ def least_bytes(n_rows: int, n_columns: int, n_together: int = 1) -> int:
 
     Matrices of the smaller side (Gram matrices of all rows and of a class, factors and copies; with
     fewer rows than columns a kernel, its factor in both precisions, and systems over rows), what a
-    step needs of the rows and columns of problems that are solved together, and blocks of features.
+    step needs of the rows and columns of problems that are solved together, blocks of features, and
+    some small change.
     """
     matrices = 40 if n_rows >= n_columns else 56
     state = STATE_BYTES * n_together * (n_rows + n_columns)
     blocks = 24 * min(_LEAST_BLOCK, n_rows * n_columns)
-    return matrices * min(n_rows, n_columns) ** 2 + state + blocks
+    return matrices * min(n_rows, n_columns) ** 2 + state + blocks + _SMALL_CHANGE
 
 
 def _copy_bytes(X: Rows) -> int:

@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from featx.errors import BudgetExceeded, UsageError
 from featx.heads import KNearest, NearestCentroid, RidgeClassifier
 from featx.heads.accelerated import TorchDesign
+from featx.heads.solving import least_bytes
 from featx.heads.threads import Workers
 
 TALL, WIDE = (90, 7), (40, 60)
@@ -135,11 +136,11 @@ def test_ridge_keeps_its_digits_far_from_the_origin() -> None:
 
 
 def test_ridge_in_little_memory_reads_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featx.heads.designs._BLOCK_ROWS", 16)
+    monkeypatch.setattr("featx.heads.solving._LEAST_BLOCK", 64)
     for shape in (TALL, WIDE):
         X, y = cases(shape, 3)
         stored = Slices(X)
-        least = 24 * min(shape) ** 2
+        least = least_bytes(*shape)
         head = RidgeClassifier(device="cpu", memory_bytes=least).fit(stored, y)
         other = sklearn.linear_model.RidgeClassifier().fit(X, y)
         np.testing.assert_allclose(head.coef_, other.coef_, rtol=1e-8, atol=1e-11)
