@@ -4,9 +4,9 @@ Usage: python benchmarks/head_growth.py FEATURES --figure FILE.png [--json FILE]
 
 Real features (of benchmarks/head_features.py) with fewer rows or columns; more classes than there
 are come from the real ones, cut by the signs of random projections. Every fit runs in a process of
-its own, the fastest of --repeats counts; memory is what the process holds at most beyond what it held before the fit. LinearSVC of
-scikit-learn (the faster of dual and primal at tolerance 1e-3) stands beside it as long as it takes
-less than --limit seconds.
+its own, the fastest of --repeats counts; memory is what the process holds at most beyond what it
+held before the fit. LinearSVC of scikit-learn (the faster of dual and primal at tolerance 1e-3)
+stands beside it as long as it takes less than --limit seconds.
 """
 
 from __future__ import annotations

@@ -345,8 +345,13 @@ class Design:
 def in_memory(X: Rows) -> npt.NDArray[Any]:
     """Return features as an array of float32 or float64 by rows: themselves, if they are one."""
     found = X if isinstance(X, np.ndarray) else np.asarray(X[:])
-    small = found.dtype.kind == "f" and found.dtype.itemsize <= SINGLE.itemsize
-    return np.ascontiguousarray(found, dtype=SINGLE if small else DOUBLE)
+    return np.ascontiguousarray(found, dtype=held_dtype(found.dtype))
+
+
+def held_dtype(dtype: Any) -> Any:
+    """Return the precision that holds values of a type without loss."""
+    dtype = np.dtype(dtype)
+    return SINGLE if dtype.kind == "f" and dtype.itemsize <= SINGLE.itemsize else DOUBLE
 
 
 def _submatrix(whole: Matrix, index: npt.NDArray[np.intp]) -> Matrix:

@@ -9,7 +9,7 @@ import numpy as np
 
 from featx.errors import BudgetExceeded
 from featx.heads.blocks import Rows
-from featx.heads.designs import BLOCK_VALUES, DOUBLE, SINGLE, Design
+from featx.heads.designs import BLOCK_VALUES, DOUBLE, SINGLE, Design, held_dtype
 from featx.heads.newton import STATE_BYTES
 from featx.heads.threads import Workers
 from featx.machine import available_memory_bytes, keep_freed_memory, pick_device
@@ -45,8 +45,8 @@ def _copy_bytes(X: Rows) -> int:
     """Return what it takes to hold features in memory, beside the array they may lie in."""
     if isinstance(X, np.ndarray) and X.dtype in (SINGLE, DOUBLE) and X.flags.c_contiguous:
         return 0
-    wide = np.dtype(getattr(X, "dtype", SINGLE)).itemsize > SINGLE.itemsize
-    return (DOUBLE if wide else SINGLE).itemsize * int(X.shape[0]) * int(X.shape[1])
+    dtype = held_dtype(getattr(X, "dtype", SINGLE))
+    return int(dtype.itemsize) * int(X.shape[0]) * int(X.shape[1])
 
 
 @contextlib.contextmanager
