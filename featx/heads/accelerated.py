@@ -62,8 +62,12 @@ class TorchDesign(Design):
         if single:
             self._on_device[SINGLE] = held.float()
 
+        # Loaded lazily by torch, and not by several threads at once.
+        eye = torch.eye(2, device=device)
+        torch.cholesky_solve(eye, torch.linalg.cholesky_ex(eye)[0])
+
     @property
-    def in_memory(self) -> bool:
+    def quick(self) -> bool:
         """Whether products read the rows at the speed of memory: yes, the device's."""
         return True
 
@@ -94,7 +98,7 @@ class TorchDesign(Design):
     def curvatures(self, V: FloatArray, masks: npt.NDArray[Any]) -> FloatArray:
         """Return ``(masks * (V @ X.T)) @ X``."""
         held = self._rows_on_device(masks.dtype)
-        scores = self._put(V).to(held.dtype) @ held.T
+        scores = self._put(V, masks.dtype).to(held.dtype) @ held.T
         return self._double((scores * self._put(masks).to(held.dtype)) @ held)
 
     def zero_gram(self, dtype: Any) -> Any:

@@ -101,7 +101,7 @@ class Design:
         source = self._source if self._held is None else self._held
         if dtype == DOUBLE and self._held_double is not None:
             source = self._held_double
-        return np.asarray(source[rows], dtype=dtype)
+        return np.ascontiguousarray(source[rows], dtype=dtype)
 
     def _with_intercept(self, features: npt.NDArray[Any]) -> FloatArray:
         block = np.empty((len(features), self.n_columns))
@@ -114,6 +114,11 @@ class Design:
     def in_memory(self) -> bool:
         """Whether the rows are held in this machine's memory."""
         return self._held is not None
+
+    @property
+    def quick(self) -> bool:
+        """Whether products read the rows at the speed of memory."""
+        return self.in_memory
 
     def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
         """Yield (rows, those rows as float64) from the first to the last."""
@@ -289,7 +294,8 @@ class Design:
 
     def factor(self, matrix: Matrix, diagonal: FloatArray | float) -> Matrix | None:
         """Return the Cholesky factor of `matrix` plus `diagonal`, in its place, if there is one."""
-        matrix.flat[:: len(matrix) + 1] += diagonal
+        most = float(np.finfo(matrix.dtype).max) / 4.0
+        matrix.flat[:: len(matrix) + 1] += np.minimum(diagonal, most)
         return matrix if cholesky(matrix) else None
 
     def solve(self, factor: Matrix, right: FloatArray) -> Matrix:

@@ -58,8 +58,12 @@ _SHRINKS = 0.1
 _COARSE_HINGE = 0.01
 # Products at most over columns, and corrections at most over rows.
 _MOST_PRODUCTS, _MOST_CORRECTIONS = 60, 4
+# In double precision nothing else is to follow.
+_EXACT_CORRECTIONS = 20
 # What may be left of the equations over rows, beside the hinges.
-_LEFT = 1e-3
+_LEFT, _EXACT_LEFT = 1e-3, 1e-9
+# Sums of squares up to which single precision is used: its own range is 3e38.
+_SINGLE_RANGE = 1e30
 
 
 @dataclass
@@ -131,7 +135,9 @@ class Directions:
         self, design: Design, signs: FloatArray, weights: FloatArray, shared: SharedGram
     ) -> None:
         self._design, self._signs, self._weights, self._shared = design, signs, weights, shared
-        self.single = np.full(len(signs), design.single)
+        # Sums over rows must stay in the range of single precision.
+        largest = design.n_rows * design.mean_square * float(weights.max(initial=0.0))
+        self.single = np.full(len(signs), design.single and largest < _SINGLE_RANGE)
         self.coarse = self.single.copy()
         # Per problem the weights of the rows its Gram matrix holds, the matrix, and a factor.
         self._grams: dict[int, tuple[FloatArray, Matrix]] = {}
@@ -155,7 +161,7 @@ class Directions:
         n = len(pieces.live)
         direction, slopes = np.empty_like(pieces.w), np.empty_like(pieces.z)
         beta = np.full_like(pieces.z, np.nan)
-        rows = self._rows_pay(pieces)
+        rows = self.by_rows(pieces)
         for over_rows in (True, False):
             for single in (True, False):
                 chosen = (rows == over_rows) & (self.single[pieces.live] == single)
@@ -177,7 +183,7 @@ class Directions:
         return self._weights[k if len(self._weights) > 1 else 0]
 
     def _read(self) -> float:
-        return _READ if self._design.in_memory else _READ_STORED
+        return _READ if self._design.quick else _READ_STORED
 
     def _product_price(self, n_problems: int) -> float:
         """Return the price of a product with the curvature, per problem."""
@@ -185,8 +191,8 @@ class Directions:
         pass_price = _CALL + self._read() * design.n_rows * design.n_columns
         return pass_price / n_problems + _READ_FACTOR * design.n_columns**2 + _CALL_SOLVE
 
-    def _rows_pay(self, pieces: Pieces) -> npt.NDArray[np.bool_]:
-        """Return which problems are solved over their rows."""
+    def by_rows(self, pieces: Pieces) -> npt.NDArray[np.bool_]:
+        """Return which problems are best solved over their rows."""
         design = self._design
         n, d = pieces.active.sum(axis=1).astype(np.float64), float(design.n_columns)
         if design.n_rows <= d:
@@ -343,7 +349,9 @@ class Directions:
         going = np.arange(n)
         way = approximate(residual, going)
         size = np.einsum("ki,ki->k", residual, way)
-        for _ in range(_MOST_CORRECTIONS):
+        single = bool(self.single[pieces.live[0]])
+        most, enough = (_MOST_CORRECTIONS, _LEFT) if single else (_EXACT_CORRECTIONS, _EXACT_LEFT)
+        for _ in range(most):
             weights = design.gradients(way, by)
             image = design.scores(weights, by)
             bent = np.where(pieces.active[going], image, 0.0) + ridge[going] * way
@@ -356,7 +364,7 @@ class Directions:
             left = np.einsum("ki,ki,ki->k", costs[going], residual[going], residual[going])
             hinges = ridge[going] * beta[going]
             hinges = np.einsum("ki,ki,ki->k", costs[going], hinges, hinges)
-            further = (left > _LEFT**2 * hinges) & (bend > 0)
+            further = (left > enough**2 * hinges) & (bend > 0)
             if not further.any():
                 break
             going, size, way = going[further], size[further], way[further]
@@ -364,6 +372,7 @@ class Directions:
             new = np.einsum("ki,ki->k", residual[going], z)
             way = z + np.divide(new, size, out=np.zeros_like(new), where=size > 0)[:, None] * way
             size = new
-        typical = np.einsum("ki,ki->k", ridge * beta, ridge * beta) / pieces.active.sum(axis=1)
+        typical = np.einsum("ki,ki->k", ridge * beta, ridge * beta)
+        typical /= np.maximum(pieces.active.sum(axis=1), 1)
         self.coarse[pieces.live[typical < _COARSE_HINGE**2]] = False
         return v - pieces.w, scores - pieces.z, beta

@@ -50,7 +50,9 @@ def is_stored(X: Any) -> bool:
 def as_array(X: Any) -> Any:
     """Return a torch tensor as an ndarray, and anything else as it is."""
     if hasattr(X, "detach") and hasattr(X, "cpu"):
-        return X.detach().cpu().numpy()
+        X = X.detach().cpu()
+        # NumPy has no bfloat16.
+        return (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()
     return X
 
 
@@ -127,7 +129,7 @@ def _check_stored(X: Rows) -> None:
 
 
 def _check_size(block: npt.NDArray[Any], first: int) -> None:
-    if block.size and np.abs(block).max() > _LARGEST:
+    if block.size and max(block.max(), -block.min()) > _LARGEST:
         row, column = np.argwhere(np.abs(block) > _LARGEST)[0]
         raise DataError(
             f"The features hold {block[row, column]:g} in row {first + row}, column {column}: "

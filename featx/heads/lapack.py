@@ -107,7 +107,8 @@ def cholesky(matrix: Matrix) -> bool:
     assert matrix.flags.c_contiguous
     n, info = ctypes.c_int(len(matrix)), ctypes.c_int(0)
     _call(_PREFIX[matrix.dtype] + "potrf", ctypes.c_char(b"L"), n, matrix, _width(matrix), info)
-    return info.value == 0
+    # Not every LAPACK says so where the matrix holds NaN.
+    return info.value == 0 and bool(np.isfinite(matrix.flat[:: len(matrix) + 1]).all())
 
 
 def solve(factor: Matrix, right: Matrix) -> Matrix:

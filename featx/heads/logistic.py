@@ -62,7 +62,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Newton steps.
     objective_, duality_gap_ : ndarray of shape (n_problems,), float64
-        The objective, and the part of it by which the optimum is lower at most.
+        The objective, and the part of it by which the optimum is lower at most, up to 1.
     converged_ : bool
         Whether every gap is at most `tol`.
 
@@ -156,7 +156,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         """Become what was solved."""
         self.classes_ = data.classes
         self.coef_, self.intercept_ = point.weights.copy(), point.intercepts.copy()
-        self.objective_, self.duality_gap_ = point.objective, np.maximum(point.gap, 0.0)
+        self.objective_, self.duality_gap_ = point.objective, np.clip(point.gap, 0.0, 1.0)
         self.n_iter_ = int(point.n_iter.max())
         self.n_features_in_ = self.coef_.shape[1]
         self.converged_ = bool((self.duality_gap_ <= self.tol).all())

@@ -124,13 +124,22 @@ class Group:
 
     def begin(self, active: npt.NDArray[np.bool_], C: float, tol: float) -> None:
         """Start from the minimum of the piece of P with these rows inside the margin."""
-        n = len(self._w)
-        self._w[:], self._z[:], self._precision = 0.0, 0.0, DOUBLE
-        nothing, ones = np.zeros_like(self._w), np.ones(n)
-        pieces = Pieces(
-            np.arange(n), C, self._w, self._z, active, nothing, ones, ones, tol, rough=False
-        )
-        self._w, self._z, self._beta = self._directions.find(pieces)
+        self._precision = DOUBLE
+        self._restart(np.arange(len(self._w)), active, C, tol)
+
+    def _restart(
+        self, problems: npt.NDArray[np.intp], active: npt.NDArray[np.bool_], C: float, tol: float
+    ) -> None:
+        """Go to the minimum of a piece from 0: nothing is left of earlier rounding."""
+        w, z = np.zeros_like(self._w[problems]), np.zeros_like(self._z[problems])
+        ones = np.ones(len(problems))
+        pieces = Pieces(problems, C, w, z, active, np.zeros_like(w), ones, ones, tol, rough=False)
+        if not self._directions.by_rows(pieces).all():
+            # Over columns the sum of what is active is asked for, as if each hinge were 1.
+            alpha = np.where(active, 2.0 * C * self._costs(problems), 0.0)
+            pieces.normal[:] = self._design.gradients(alpha * self._signs[problems])
+        found = self._directions.find(pieces)
+        self._w[problems], self._z[problems], self._beta[problems] = found
 
     def _costs(self, problems: npt.NDArray[np.intp]) -> FloatArray:
         return self._weights[problems] if len(self._weights) > 1 else self._weights
@@ -144,6 +153,8 @@ class Group:
         objective, gap = np.full(n, np.inf), np.ones(n)
         live, steps = np.arange(n), 0
         inside = np.zeros((n, self._design.n_rows), dtype=bool)
+        # Which have started anew from the piece they were stuck on.
+        anew = np.zeros(n, dtype=bool)
         while len(live):
             by = SINGLE if rough and self._directions.coarse[live].all() else DOUBLE
             if by == DOUBLE and self._precision == SINGLE:
@@ -160,6 +171,8 @@ class Group:
                 alpha = 2.0 * C * weights * hinge
                 normal = self._design.gradients(alpha * self._signs[live], by)
                 nearer = np.minimum(nearer, 1.0 - _dual_values(alpha, normal, loss) / value)
+            if by == DOUBLE:
+                nearer += self._rounding(live, C, weights * hinge) / value
             # Rows of weight 0 take no part.
             active = (hinge > 0) & (weights > 0)
             # A problem that changes to double precision now has not taken a step in it.
@@ -167,7 +180,16 @@ class Group:
             lowered = value <= objective[live] * (1.0 - _ROUNDING)
             self._directions.to_double(live[~lowered | (steps >= _SINGLE_STEPS)])
             gap[live], objective[live], inside[live] = nearer, value, active
-            going = (nearer > tol) & (lowered | ~double)
+            stuck = ~lowered & double & (nearer > tol)
+            again = stuck & ~anew[live] & (not rough)
+            if again.any() and steps < max_iter:
+                anew[live[again]], objective[live[again]] = True, np.inf
+                self._restart(live[again], active[again], C, tol)
+                self._n_iter[live[again]] += 1
+                steps += 1
+                live = live[(nearer > tol) & (~stuck | again)]
+                continue
+            going = (nearer > tol) & ~stuck
             if steps == max_iter or not going.any():
                 break
             live = live[going]
@@ -179,6 +201,13 @@ class Group:
             self._n_iter[live] += 1
             steps += 1
         return PathPoint(C, self._w.copy(), objective, gap, self._n_iter.copy(), inside)
+
+    def _rounding(self, live: npt.NDArray[np.intp], C: float, weighted: FloatArray) -> FloatArray:
+        """Return what rounding of the scores can make of P: it matters for huge C."""
+        lengths = np.sqrt((self._w[live] ** 2).sum(axis=1) * self._design.mean_square)
+        error = 4.0 * float(np.finfo(np.float64).eps) * (lengths + 1.0)
+        squares = np.broadcast_to(self._costs(live), weighted.shape).sum(axis=1)
+        return C * error * (2.0 * weighted.sum(axis=1) + error * squares)
 
     def _dual_of_rows(self, live: npt.NDArray[np.intp], C: float) -> FloatArray:
         """Return the dual value of each problem's beta; 0 where it has none or is not feasible."""

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from featx.errors import DataError
 from featx.heads.blocks import FloatArray
 from featx.heads.designs import SINGLE, Design
 from featx.heads.lapack import Matrix
+
+# Times that a diagonal is raised, tenfold: from a rounding of the mean diagonal to far beyond it.
+_RAISES = 25
 
 
 class SharedGram:
@@ -54,12 +58,23 @@ def factorized(
 ) -> Matrix:
     """Return the Cholesky factor of a matrix and a diagonal.
 
-    A diagonal that is lost in rounding is raised: conjugate gradients put that right.
+    A diagonal that is lost in rounding is raised: the direction is then not Newton's, but still a
+    way down.
+
+    Raises
+    ------
+    DataError
+        If no diagonal helps: the matrix holds what is not finite.
     """
     found = matrix()
     more = float(np.finfo(found.dtype).eps) * design.mean_square
     factor = design.factor(found, diagonal)
-    while factor is None:
+    for _ in range(_RAISES):
+        if factor is not None:
+            return factor
         factor = design.factor(matrix(), diagonal + more)
         more *= 10.0
-    return factor
+    raise DataError(
+        f"Sums over the features are not finite: rows of mean squared length "
+        f"{design.mean_square:.1e} are too long with these weights. Standardize the features."
+    )

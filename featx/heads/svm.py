@@ -60,7 +60,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         ``"cuda:N"``.
     dtype : {"mixed", "float64"}
         Precision of the factorizations. Mixed begins with float32 and changes to float64, problem
-        by problem, where that is not enough. Scores, gradients and the gap are always in float64.
+        by problem, where that is not enough. On the way to C products are in float32 too; at C
+        itself scores, gradients and the gap are in float64.
     memory_bytes : int or None
         Memory the fit may take; features that do not fit are read again in blocks. None: what is
         free.

@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from featx.errors import DataError
 from featx.heads.designs import DOUBLE, SINGLE, Design
 from featx.heads.lapack import Matrix, cholesky
 from featx.heads.newton import PathPoint, Problems, solve_path
@@ -94,7 +95,7 @@ def _row_coordinates(design: Design) -> Matrix:
     dtype = SINGLE if design.single else DOUBLE
     kernel = design.whole_kernel(dtype)
     epsilon = _ROUNDINGS * float(np.finfo(dtype).eps) * max(design.mean_square, 1e-300)
-    while True:
+    for _ in range(25):
         factor = kernel.copy()
         factor.flat[:: len(factor) + 1] += epsilon
         with design.workers.together():
@@ -103,3 +104,7 @@ def _row_coordinates(design: Design) -> Matrix:
             return np.tril(factor.T)
         # Duplicated rows and rounding: a little more makes it definite.
         epsilon *= 10.0
+    raise DataError(
+        f"Products between rows are not finite: their mean squared length is "
+        f"{design.mean_square:.1e}. Standardize the features."
+    )
