@@ -175,10 +175,10 @@ def class_curves(
 def reliability(
     confidence: FloatArray, correct: npt.NDArray[np.bool_], probabilities: str, n_bins: int = BINS
 ) -> ReliabilityExhibit:
-    """Return accuracy against confidence, and the expected calibration error.
+    r"""Return accuracy against confidence, and the expected calibration error.
 
     Bin m of M holds the confidences in ((m - 1) / M, m / M]; the error is the sum over the bins of
-    their share of the samples times \\|accuracy - mean confidence\\| (Guo, Pleiss, Sun and
+    their share of the samples times :math:`|accuracy - confidence|` (Guo, Pleiss, Sun and
     Weinberger, "On calibration of modern neural networks", ICML 2017, eq. 3).
 
     Parameters

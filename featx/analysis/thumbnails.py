@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featx.evaluate.exhibits import EXHIBITS_FOLDER, TileSheet
+from featx.evaluate.exhibits import EXHIBITS_FOLDER, Exhibits, ResultExhibit, TileSheet
+from featx.text import human_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -174,3 +176,56 @@ def _format() -> str:
     from PIL import features
 
     return "webp" if features.check("webp") else "png"
+
+
+def give_tiles(exhibits: Exhibits, splits: Mapping[str, Images]) -> Sheet | None:
+    """Give the images of exhibits thumbnails until the budget ends, and return them.
+
+    Errors, images of the data and of the maps take turns; then come all others. Where not all
+    have one, a note says so.
+
+    Parameters
+    ----------
+    exhibits : Exhibits
+        Gets `tiles`, and its images their `tile`.
+    splits : mapping of str to Images
+        By name.
+
+    Raises
+    ------
+    DataError
+        When an image file cannot be decoded any more.
+    """
+    queues = [
+        _error_places(exhibits.results),
+        _places(Exhibits(name="", created="", data=exhibits.data)),
+        _places(Exhibits(name="", created="", maps=exhibits.maps)),
+    ]
+    wanted = in_turn([*queues, _places(exhibits)])
+    sheet = make_sheet(splits, wanted)
+    places = {} if sheet is None else sheet.places
+    exhibits.tiles = None if sheet is None else sheet.about
+    for split, image in exhibits.shown():
+        image.tile = places.get((split, image.index))
+    if len(places) < len(wanted):
+        exhibits.notes.append(
+            f"{len(places):,} of the {len(wanted):,} images that are listed have a thumbnail: the "
+            f"picture of them ends at {human_bytes(SHEET_BYTES)}, or {_MOST_TILES:,} images."
+        )
+    return sheet
+
+
+def _places(exhibits: Exhibits) -> list[Place]:
+    return [(split, image.index) for split, image in exhibits.shown()]
+
+
+def _error_places(results: Sequence[ResultExhibit]) -> list[Place]:
+    """Return the images of all cells: the first cell of every result, the second, ..."""
+    in_rank = itertools.zip_longest(*(result.cells for result in results))
+    return [
+        (result.split, image.index)
+        for cells in in_rank
+        for result, cell in zip(results, cells, strict=True)
+        if cell is not None
+        for image in cell.images
+    ]

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from featx.analysis.cells import confusion_cells, shown, spread
-from featx.analysis.curves import POINTS, class_curves, reliability, rounded, softmax
+from featx.analysis.cells import shown, spread
+from featx.analysis.curves import rounded, softmax
 from featx.analysis.data_facts import duplicates, samples, sizes
 from featx.analysis.maps import FEWEST_POINTS, Method, feature_map
+from featx.analysis.results import Scored, result_exhibits
 from featx.analysis.similarity import Similarity, rows_for
-from featx.analysis.thumbnails import SHEET_BYTES, Place, in_turn, make_sheet
+from featx.analysis.thumbnails import give_tiles
 from featx.cache import fsio
 from featx.errors import FeatxError
 from featx.evaluate import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits, ranking
-from featx.evaluate.exhibits import MapExhibit, ResultExhibit, ShownImage, SimilarityExhibit
+from featx.evaluate.exhibits import MapExhibit, ShownImage, SimilarityExhibit
 from featx.progress import SILENT, Progress
 from featx.report import write_record
 from featx.scaling import scalers_for
-from featx.text import human_bytes
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
@@ -41,16 +39,7 @@ _T = TypeVar("_T")
 # Points of a map; they are also the rows its components come from.
 MAP_POINTS = 500
 
-PROBABILITIES = {
-    "svm": "softmax of the SVM's scores, not calibrated",
-    "logistic": "the logistic head's own probabilities: softmax of its scores",
-    "network": "softmax of the network's outputs",
-}
-
-# With these, a hundred cuts and a hundred classes come to 10 MB of JSON: images in cells, points of
-# curves, points of maps, over all results.
-_CELL_IMAGES = 30_000
-_CURVE_POINTS = 300_000
+# Of all maps together: 2 MB of JSON.
 _ALL_MAP_POINTS = 20_000
 # 256 MB of float32, the features of one cut in memory; a cut of which this is not 100 rows is left
 # out.
@@ -59,33 +48,6 @@ _FEWEST_ROWS = 100
 # Of larger sets a few runs of rows are read, not a shard for every row.
 _READ_BYTES = 2**30
 _RUNS = 16
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a head, or a whole network, gave for one split.
-
-    Attributes
-    ----------
-    cut : str
-        ``""`` for a whole network.
-    head : str
-        A key of `PROBABILITIES`.
-    split : str
-    y, predicted : ndarray of shape (n,), int64
-        True and predicted labels.
-    scores : ndarray of shape (n, n_labels), float
-    labels : sequence of int
-        The columns of the scores.
-    """
-
-    cut: str
-    head: str
-    split: str
-    y: np.ndarray
-    predicted: np.ndarray
-    scores: np.ndarray
-    labels: Sequence[int]
 
 
 class Parts:
@@ -230,7 +192,7 @@ def _add_results_and_data(
     exhibits: Exhibits, dataset: Dataset, scored: Sequence[Scored], parts: Parts
 ) -> None:
     """Add cells and curves of every result, and the facts about the images: two parts."""
-    exhibits.results = parts.make("Errors and curves", lambda: _results(scored)) or []
+    exhibits.results = parts.make("Errors and curves", lambda: result_exhibits(scored)) or []
 
     def look_at_images() -> None:
         data = exhibits.data
@@ -238,30 +200,6 @@ def _add_results_and_data(
         data.duplicates = duplicates(dataset.splits)
 
     parts.make("The images", look_at_images)
-
-
-def _results(scored: Sequence[Scored]) -> list[ResultExhibit]:
-    """Return cells and curves, with fewer images and points each where there are many results."""
-    n_curves = sum(len(s.labels) for s in scored)
-    found = []
-    for s in scored:
-        probabilities = softmax(s.scores)
-        confidence = probabilities.max(axis=1)
-        # A logistic head is compared over images by its probabilities, an SVM has only margins.
-        ranked = s.scores if s.head == "svm" else probabilities
-        found.append(
-            ResultExhibit(
-                cut=s.cut,
-                head=s.head,
-                split=s.split,
-                cells=confusion_cells(s.y, s.predicted, confidence, _CELL_IMAGES // len(scored)),
-                curves=class_curves(
-                    s.y, ranked, s.labels, max(8, min(POINTS, _CURVE_POINTS // n_curves))
-                ),
-                reliability=reliability(confidence, s.y == s.predicted, PROBABILITIES[s.head]),
-            )
-        )
-    return found
 
 
 def _add_similarity_and_maps(
@@ -364,42 +302,7 @@ def _with_predictions(
 
 
 def _add_tiles(exhibits: Exhibits, dataset: Dataset, parts: Parts) -> Files:
-    """Give the shown images thumbnails until the budget ends; return the picture of them: a part.
-
-    The errors, the data's images and the maps' take turns.
-    """
-    queues = [
-        _error_places(exhibits.results),
-        _places(Exhibits(name="", created="", data=exhibits.data)),
-        _places(Exhibits(name="", created="", maps=exhibits.maps)),
-    ]
-    wanted = in_turn([*queues, _places(exhibits)])
+    """Give the shown images thumbnails; return the picture of them: a part."""
     images = {name: split.images for name, split in dataset.splits.items()}
-    sheet = parts.make("Thumbnails", lambda: make_sheet(images, wanted))
-    if sheet is None:
-        return {}
-    exhibits.tiles = sheet.about
-    for split, image in exhibits.shown():
-        image.tile = sheet.places.get((split, image.index))
-    if sheet.about.n < len(wanted):
-        exhibits.notes.append(
-            f"{sheet.about.n:,} of {len(wanted):,} images that are listed have a thumbnail: the "
-            f"sheet ends at {human_bytes(SHEET_BYTES)}."
-        )
-    return {sheet.about.file: sheet.data}
-
-
-def _places(exhibits: Exhibits) -> list[Place]:
-    return [(split, image.index) for split, image in exhibits.shown()]
-
-
-def _error_places(results: Sequence[ResultExhibit]) -> list[Place]:
-    """Return the images of all cells: the first cell of every result, the second, ..."""
-    in_rank = itertools.zip_longest(*(result.cells for result in results))
-    return [
-        (result.split, image.index)
-        for cells in in_rank
-        for result, cell in zip(results, cells, strict=True)
-        if cell is not None
-        for image in cell.images
-    ]
+    sheet = parts.make("Thumbnails", partial(give_tiles, exhibits, images))
+    return {} if sheet is None else {sheet.about.file: sheet.data}

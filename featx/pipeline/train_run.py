@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featx.analysis.results import Scored
 from featx.cache import fsio
 from featx.errors import FeatxError, TrainingDiverged
 from featx.evaluate import evaluate_predictions
 from featx.extraction.forward import is_out_of_memory
 from featx.machine import keep_freed_memory
-from featx.pipeline.exhibits import Scored, keep_exhibits, training_exhibits
+from featx.pipeline.exhibits import keep_exhibits, training_exhibits
 from featx.pipeline.linear_first import linear_first
 from featx.pipeline.predictions import save_predictions
 from featx.pipeline.tracked import track_epoch, track_training, tracked_run
