@@ -96,9 +96,7 @@ def test_calibration_error_by_its_formula() -> None:
     total, rows = 0.0, []
     for m in range(15):
         low, high = m / 15, (m + 1) / 15
-        inside = [
-            i for i, c in enumerate(confidence) if low < c <= high or (m == 0 and c == 0.0)
-        ]
+        inside = [i for i, c in enumerate(confidence) if low < c <= high or (m == 0 and c == 0.0)]
         if inside:
             accuracy = sum(bool(correct[i]) for i in inside) / len(inside)
             mean = math.fsum(confidence[i] for i in inside) / len(inside)
