@@ -285,8 +285,8 @@ def test_a_map_needs_three_images(places, tmp_path) -> None:
 
 def test_a_training_shows_its_network(tmp_path) -> None:
     recipe = make_recipe(
-        {"task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "epochs": 1, "name": "net",
-         "limit": 20, "out": str(tmp_path)}
+        {"task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "epochs": 1,
+         "name": "net", "limit": 20, "out": str(tmp_path)}
     )  # fmt: skip
     record = featx.run(recipe)
     found = read_exhibits(recipe.report_path)
