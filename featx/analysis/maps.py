@@ -93,6 +93,7 @@ def principal_components(
         From 0 to 1; 0 where all rows are equal.
     """
     from scipy.linalg import eigh
+    from threadpoolctl import threadpool_limits
 
     n, width = X.shape
     size = min(n, width)
@@ -103,12 +104,12 @@ def principal_components(
         for columns, block in centred_blocks(X):
             centred[:, columns] = block
         products = centred.T @ centred
-        values, vectors = eigh(products, subset_by_index=last)
-        found = centred @ vectors
     else:
         products = gram(X)
+    # So small a matrix gains nothing from more threads, and loses much where cores are busy.
+    with threadpool_limits(1):
         values, vectors = eigh(products, subset_by_index=last)
-        found = vectors * np.sqrt(np.maximum(values, 0.0))
+    found = centred @ vectors if width < n else vectors * np.sqrt(np.maximum(values, 0.0))
     scores = np.zeros((n, n_components))
     scores[:, :k] = found[:, ::-1]
     largest = scores[np.abs(scores).argmax(axis=0), np.arange(n_components)]
