@@ -138,8 +138,16 @@ def _strict_on_bombs_only() -> Iterator[None]:
         yield
 
 
-def decode(path: Path) -> Image.Image:
+def decode(path: Path, side: int | None = None) -> Image.Image:
     """Return an image file's pixels, upright, in mode RGB.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    side : int, optional
+        Pixels that are enough for both sides: a JPEG, where it saves most, is then decoded at the
+        smallest of its scales (1/8 to 1) that has them.
 
     Raises
     ------
@@ -150,6 +158,8 @@ def decode(path: Path) -> Image.Image:
 
     try:
         with _strict_on_bombs_only(), Image.open(path, formats=formats()) as image:
+            if side is not None:
+                image.draft("RGB", (side, side))
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except Exception as error:  # decoders raise nearly anything on damaged data

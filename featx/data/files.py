@@ -6,18 +6,22 @@ import json
 import multiprocessing
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featx.data.decode import Header, decode, probe_all, relative_name
 from featx.data.images import Geometry, Hasher, Images, Indices, spans
 from featx.errors import DataError, FeatxError, ShapeError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Images per task of a worker process: small enough that few are in flight, large enough that
 # handing over costs little beside decoding.
@@ -98,6 +102,18 @@ class FileImages(Images):
         for header in self.headers:
             hasher.update(json.dumps({"file": header.size}).encode())
             hasher.update(header.digest)
+
+    def picture(self, i: int, side: int) -> Image.Image:
+        """Decode image `i`; a JPEG only as finely as `side` needs."""
+        return decode(self.paths[i], side)
+
+    def content_digests(self) -> list[bytes]:
+        """Return the SHA-256 of each file."""
+        return [header.digest for header in self.headers]
+
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """Return (height, width) -> number of images, the most frequent first."""
+        return dict(Counter(header.size for header in self.headers).most_common())
 
     def batches(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,30 @@ class Images(ABC):
     @abstractmethod
     def update_digest(self, hasher: Hasher) -> None:
         """Feed a hash with content, sizes and order; never with paths or times."""
+
+    @abstractmethod
+    def picture(self, i: int, side: int) -> Image.Image:
+        """Return image `i` in mode RGB, for a view of `side` pixels.
+
+        It may be decoded more coarsely than it is, but its longer side has `side` pixels or more,
+        where the image has.
+
+        Raises
+        ------
+        DataError
+            When a file cannot be decoded.
+        """
+
+    @abstractmethod
+    def content_digests(self) -> list[bytes]:
+        """Return the SHA-256 of each image's content: of pixels in memory, or of files.
+
+        Equal digests are equal images. A picture in two files of different bytes has two.
+        """
+
+    @abstractmethod
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """Return (height, width) -> number of images, the most frequent first."""
 
     @abstractmethod
     def batches(
@@ -164,6 +189,24 @@ class ArrayImages(Images):
         hasher.update(json.dumps({"pixels": self.array.shape}).encode())
         for first, end in spans(len(self), 4096, 0):
             hasher.update(np.ascontiguousarray(self.array[first:end]).data)
+
+    def picture(self, i: int, side: int) -> Image.Image:
+        """Return image `i`, at its full size."""
+        from PIL import Image
+
+        return Image.fromarray(self.array[i])
+
+    def content_digests(self) -> list[bytes]:
+        """Return the SHA-256 of each image's size and pixels."""
+        shape = json.dumps(self.size).encode()
+        return [
+            hashlib.sha256(shape + np.ascontiguousarray(image).tobytes()).digest()
+            for image in self.array
+        ]
+
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """Return the one size, with the number of all images."""
+        return {self.size: len(self)}
 
     def batches(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from featx.evaluate.exhibits import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits
     from featx.evaluate.metrics import (
         AverageMetrics,
         ClassMetrics,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Record,
         ranking,
         ranking_split,
+        read_exhibits,
         read_record,
         read_run,
     )
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "EXHIBITS_FOLDER": "featx.evaluate.exhibits",
+    "EXHIBITS_NAME": "featx.evaluate.exhibits",
+    "Exhibits": "featx.evaluate.exhibits",
     "AverageMetrics": "featx.evaluate.metrics",
     "ClassMetrics": "featx.evaluate.metrics",
     "SplitMetrics": "featx.evaluate.metrics",
@@ -75,6 +80,7 @@ _HOME = {
     "Record": "featx.evaluate.reading",
     "ranking": "featx.evaluate.reading",
     "ranking_split": "featx.evaluate.reading",
+    "read_exhibits": "featx.evaluate.reading",
     "read_record": "featx.evaluate.reading",
     "read_run": "featx.evaluate.reading",
     "SCHEMA_VERSION": "featx.evaluate.records",
@@ -103,6 +109,8 @@ _HOME = {
 }
 
 __all__ = [
+    "EXHIBITS_FOLDER",
+    "EXHIBITS_NAME",
     "RECORD_NAME",
     "SCHEMA_VERSION",
     "ApproachRecord",
@@ -117,6 +125,7 @@ __all__ = [
     "DatasetRecord",
     "EnvironmentRecord",
     "EpochRecord",
+    "Exhibits",
     "NetworkRecord",
     "PairedRecord",
     "Record",
@@ -137,6 +146,7 @@ __all__ = [
     "paired_difference",
     "ranking",
     "ranking_split",
+    "read_exhibits",
     "read_record",
     "read_run",
     "spread",

@@ -6,6 +6,7 @@ record alone. Thumbnails of all kinds share one sheet: a picture of square tiles
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -170,3 +171,24 @@ class Exhibits(StrictRecord):
     data: DataExhibit = Field(default_factory=DataExhibit)
     heat_maps: list[HeatMapExhibit] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+
+    def shown(self) -> Iterator[tuple[str, ShownImage]]:
+        """Yield every image that is shown, with its split; an image may come more than once."""
+        for result in self.results:
+            for cell in result.cells:
+                yield from ((result.split, image) for image in cell.images)
+        for map_ in self.maps:
+            yield from ((map_.split, image) for image in map_.images)
+        for split, images in self.data.samples.items():
+            yield from ((split, image) for image in images)
+        for found in self.data.duplicates:
+            for first, second in found.pairs:
+                yield found.first, first
+                yield found.second, second
+        for heat in self.heat_maps:
+            yield heat.split, heat.image
+
+    def files(self) -> list[str]:
+        """Return the pictures that are named, relative to the report's folder."""
+        sheet = [] if self.tiles is None else [self.tiles.file]
+        return sheet + [file for heat in self.heat_maps for file in heat.files.values()]

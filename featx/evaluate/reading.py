@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from featx.errors import FeatxError
+from featx.evaluate.exhibits import EXHIBITS_FOLDER, EXHIBITS_NAME, EXHIBITS_VERSION, Exhibits
 from featx.evaluate.records import SCHEMA_VERSION, ResultRecord, RunRecord, StrictRecord
 from featx.evaluate.training_records import ComparisonRecord, StudyRecord, TrainingRecord
 
@@ -89,6 +90,80 @@ def read_run(path: str | Path) -> RunRecord:
         f"{path} is the record of a {record.kind}; a probe's is needed here, as 'featx run' and "
         "'featx fit-svm' write it."
     )
+
+
+def read_exhibits(folder: str | Path) -> Exhibits | None:
+    """Read what a report shows beside its numbers.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The report's folder.
+
+    Returns
+    -------
+    Exhibits or None
+        None where the run wrote none.
+
+    Raises
+    ------
+    FeatxError
+        If the file cannot be read, is no valid JSON or no exhibits, is of another version, or
+        names pictures that are not there, lie in another folder or have no such tile.
+    """
+    path = Path(folder) / EXHIBITS_NAME
+    advice = "Run the experiment again, or remove the file for a report without pictures."
+    try:
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FeatxError(
+            f"{path} cannot be read: {error.strerror or error}. Check the disk and its permissions."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise FeatxError(f"{path} is not valid JSON: {error}. {advice}") from error
+    version = data.get("exhibits_version") if isinstance(data, dict) else None
+    if version is None:
+        raise FeatxError(f"{path} holds no exhibits: it has no 'exhibits_version'. {advice}")
+    if version != EXHIBITS_VERSION:
+        raise FeatxError(
+            f"{path} has version {version!r}; this featx reads version {EXHIBITS_VERSION}. Use "
+            "the featx that wrote it, or run the experiment again."
+        )
+    return _checked_exhibits(path, data, advice)
+
+
+def _checked_exhibits(path: Path, data: dict[str, Any], advice: str) -> Exhibits:
+    """Return exhibits whose pictures are where they must be, or raise what is wrong with them."""
+    from pydantic import ValidationError
+
+    try:
+        exhibits = Exhibits.model_validate(data)
+    except ValidationError as error:
+        raise FeatxError(f"{path} holds no valid exhibits: {_problems(error)}. {advice}") from error
+    for file in exhibits.files():
+        # A page embeds these files: no other file of the machine may get into it.
+        folder, _, name = file.partition("/")
+        if folder != EXHIBITS_FOLDER or not _is_plain(name):
+            raise FeatxError(
+                f"{path} names the picture '{file}': expected one in {EXHIBITS_FOLDER}/. {advice}"
+            )
+        if not (path.parent / file).is_file():
+            raise FeatxError(f"{path} names the picture '{file}', which is not there. {advice}")
+    n_tiles = 0 if exhibits.tiles is None else exhibits.tiles.n
+    for split, image in exhibits.shown():
+        if image.tile is not None and not 0 <= image.tile < n_tiles:
+            raise FeatxError(
+                f"{path} gives image {image.index} of {split} the thumbnail {image.tile}; there "
+                f"are {n_tiles}. {advice}"
+            )
+    return exhibits
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether this names a file in a folder, not one elsewhere."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _load(path: str | Path) -> tuple[Path, dict[str, Any]]:

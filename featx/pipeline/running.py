@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from featx.extraction import extract_to_store
 from featx.pipeline.about import repeat_command
+from featx.pipeline.exhibits import keep_exhibits, make_exhibits
 from featx.pipeline.fitting import CutFit, fit_cuts, jobs_that_fit
 from featx.pipeline.predictions import save_predictions
 from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare_fit
@@ -103,6 +104,11 @@ def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord,
     predictions = {cut: fitted.predictions for cut, fitted in fits.items()}
     save_predictions(recipe.report_path, prepared.dataset, predictions)
     record = make_record(prepared, features, fits, head_files, timing)
+    keep_exhibits(
+        record,
+        recipe,
+        lambda: make_exhibits(record, prepared, features, fits, progress=progress),
+    )
     return record, write_report(record, recipe.report_path)
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from featx.training import RateRange
 
 # What is worth keeping of a report folder; a checkpoint is not.
-_KEPT = ("*.json", "*.csv", "*.md", "*.safetensors", "figures/*.png", "heads/*.safetensors")
+_KEPT = (
+    "*.json", "*.csv", "*.md", "*.safetensors", "figures/*.png", "heads/*.safetensors",
+    "exhibits/*.webp", "exhibits/*.png",
+)  # fmt: skip
 _MOST_STEPS = 50
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featx.analysis.results import Scored
 from featx.cache import fsio
 from featx.errors import FeatxError, TrainingDiverged
 from featx.evaluate import evaluate_predictions
 from featx.extraction.forward import is_out_of_memory
 from featx.machine import keep_freed_memory
+from featx.pipeline.exhibits import keep_exhibits, training_exhibits
 from featx.pipeline.linear_first import linear_first
 from featx.pipeline.predictions import save_predictions
 from featx.pipeline.tracked import track_epoch, track_training, tracked_run
@@ -142,12 +144,15 @@ def run_prepared_training(
     if outcome.history:
         images = len(inputs["train"]) * len(outcome.history)
         timing["images_per_s"] = images / timing["train_s"]
-    splits = _evaluate(prepared, learner, inputs, outcome)
+    splits, scored = _evaluate(prepared, learner, inputs, outcome)
     model_bytes = _save_model(prepared, outcome) if outcome.best_epoch else None
     record = make_training_record(
         prepared, learner, outcome, splits, timing, notes,
         cached=cached, model=(MODEL, model_bytes) if model_bytes else None,
     )  # fmt: skip
+    keep_exhibits(
+        record, recipe, lambda: training_exhibits(record, prepared.dataset, scored, progress)
+    )
     report = write_report(record, recipe.report_path)
     if outcome.state != "diverged":
         fsio.remove_file(checkpoint)
@@ -182,25 +187,25 @@ def learner_and_inputs(
 
 def _evaluate(
     prepared: PreparedTraining, learner: Learner, inputs: Mapping[str, Inputs], outcome: Outcome
-) -> dict[str, SplitMetrics]:
-    """Return the metrics of the kept weights on validation and test, and keep the predictions."""
+) -> tuple[dict[str, SplitMetrics], list[Scored]]:
+    """Return metrics and outputs of the kept weights on validation and test; keep what it predicts.
+
+    Both are empty where no epoch was finished.
+    """
     if not outcome.best_epoch:
-        return {}
+        return {}, []
     dataset, labels = prepared.dataset, prepared.labels
-    metrics, predictions = {}, {}
+    metrics, predictions, scored = {}, {}, []
     for split in ("val", "test"):
         if split not in inputs:
             continue
         outputs = scores_of(learner.module, inputs[split], prepared.settings.precision)
         predictions[split] = predicted_labels(outputs, labels)
-        metrics[split] = evaluate_predictions(
-            dataset.splits[split].y,
-            predictions[split],
-            dataset.classes,
-            scores=outputs.double().numpy(),
-        )
+        y, scores = dataset.splits[split].y, outputs.double().numpy()
+        metrics[split] = evaluate_predictions(y, predictions[split], dataset.classes, scores=scores)
+        scored.append(Scored("", "network", split, y, predictions[split], scores, labels))
     save_predictions(prepared.recipe.report_path, dataset, {"": predictions})
-    return metrics
+    return metrics, scored
 
 
 def _save_model(prepared: PreparedTraining, outcome: Outcome) -> int:

@@ -99,6 +99,10 @@ class SharedFields(BaseModel):
         None, description="Where features are cached (FEATX_CACHE_DIR). Default: cache."
     )
     out: str = Field("reports", description="Where reports go.")
+    exhibits: bool = Field(
+        True,
+        description="Keep what a report shows beside its numbers: thumbnails, curves, maps.",
+    )
     repeats: Count = Field(
         1, description="Runs of the same settings, each with the next seed and its own images."
     )

@@ -50,8 +50,21 @@ def write_report(record: Record, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     # First of all what cannot be made again.
-    _write(folder / RECORD_NAME, (record.model_dump_json(indent=2) + "\n").encode())
+    write_record(record, folder)
     return _write_views(record, folder)
+
+
+def write_record(record: Record, folder: str | Path) -> Path:
+    """Write ``results.json`` alone, and return it.
+
+    Raises
+    ------
+    FeatxError
+        If the disk refuses: names the file and the reason.
+    """
+    path = Path(folder) / RECORD_NAME
+    _write(path, (record.model_dump_json(indent=2) + "\n").encode())
+    return path
 
 
 def rebuild_report(folder: str | Path) -> Path:

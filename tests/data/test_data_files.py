@@ -169,3 +169,14 @@ def test_real_photos_by_workers_equal_those_decoded_here(shared_dir: Path) -> No
     there = np.concatenate(list(images.batches(7, geometry=geometry, workers=2)))
     assert here.shape == (60, 32, 32, 3)
     np.testing.assert_array_equal(here, there)
+
+
+def test_contents_and_sizes_of_files(make_folder) -> None:
+    paths = files(make_folder({"cat": 5}, sizes=MIXED))
+    shutil.copy(paths[1], paths[0].with_name("copy.png"))
+    images = FileImages([*paths, paths[0].with_name("copy.png")])
+    digests = images.content_digests()
+    assert digests[5] == digests[1]
+    assert len(set(digests)) == 5
+    assert list(images.sizes().items()) == [((12, 20), 3), ((9, 7), 2), ((30, 8), 1)]
+    np.testing.assert_array_equal(np.asarray(images.picture(3, 1)), pixels(paths)[3])

@@ -138,3 +138,19 @@ def test_dataset_size_is_common_to_all_splits() -> None:
     small, large = split(noise(2), [0, 1]), split(noise(2, 5, 5), [0, 1])
     assert Dataset("x", {}, {"train": small, "test": small}, {}).size == (3, 2)
     assert Dataset("x", {}, {"train": small, "test": large}, {}).size is None
+
+
+def test_contents_and_sizes_of_arrays() -> None:
+    x = noise(4)
+    x[3] = x[0]
+    images = ArrayImages(x)
+    digests = images.content_digests()
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
+    # The same bytes in another shape are another image.
+    turned = ArrayImages(x.reshape(4, 2, 3, 3))
+    assert not set(digests) & set(turned.content_digests())
+    # A view of every second row has the pixels it shows, not those that lie in memory.
+    assert ArrayImages(x[::2]).content_digests() == [digests[0], digests[2]]
+    assert images.sizes() == {(3, 2): 4}
+    np.testing.assert_array_equal(np.asarray(images.picture(2, 1)), x[2])

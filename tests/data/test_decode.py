@@ -234,3 +234,18 @@ def test_the_header_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
 def test_names_are_relative_where_they_can_be(tmp_path: Path) -> None:
     assert decoding.relative_name(tmp_path / "a" / "b.png", tmp_path) == "a/b.png"
     assert decoding.relative_name(Path("/x/b.png"), tmp_path) == "/x/b.png"
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(None, (640, 320)), (48, (160, 80)), (9999, (640, 320))]
+)
+def test_a_jpeg_is_decoded_as_finely_as_is_asked_for(
+    side: int | None, size: tuple[int, int], tmp_path: Path
+) -> None:
+    picture = gradient().resize((640, 320))
+    picture.save(tmp_path / "wide.jpg", quality=95)
+    found = decode(tmp_path / "wide.jpg", side)
+    # Of 1/8, 1/4, 1/2 and 1 the smallest with 48 pixels in height is a quarter.
+    assert found.size == size
+    expected = np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(found).astype(int) - expected).mean() < 4
