@@ -19,7 +19,7 @@ SIDE = 64
 @functools.cache
 def network(name: str) -> Backbone:
     """Return a network with random weights; built once, so leave it as it is."""
-    return load_backbone(name, "none", image_size=SIDE)
+    return load_backbone(name, "none")
 
 
 def noise(n: int = 2) -> ArrayImages:
@@ -29,7 +29,9 @@ def noise(n: int = 2) -> ArrayImages:
 
 
 def settings_for(backbone: Backbone, pool: str = "avg") -> Settings:
-    return make_settings(backbone, (SIDE, SIDE), image_size=SIDE, pool=pool, device="cpu")
+    # timm's transformers take their own size only.
+    side = SIDE if backbone.library == "torchvision" else "auto"
+    return make_settings(backbone, (SIDE, SIDE), image_size=side, pool=pool, device="cpu")
 
 
 def network_input(backbone: Backbone, images: ArrayImages) -> torch.Tensor:

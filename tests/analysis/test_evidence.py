@@ -43,7 +43,7 @@ def test_the_parts_of_tokens_add_up_to_the_score(pool: str) -> None:
     settings = settings_for(vit, pool)
     found = evidence_maps(vit, {"blocks.2": head}, images, settings, 7)["blocks.2"]
     for image, evidence in enumerate(found):
-        assert evidence.values.shape == (4, 4)
+        assert evidence.values.shape == (14, 14)
         assert evidence.score == pytest.approx(scores[image, 1], rel=1e-5, abs=1e-4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from heat_cases import head_on, network, network_input, noise, settings_for
 from PIL import Image
 from torch import nn
 
-from featx.analysis.activations import cut_grids, seen_images
+from featx.analysis.activations import cut_grid, cut_grids, seen_images
 from featx.analysis.heatmaps import activation_maps, heat_map_exhibits, heat_maps
 from featx.analysis.overlays import PICTURE_PX, overlay, resized
-from featx.backbones import Backbone, load_backbone
+from featx.backbones import Backbone
 from featx.data import ArrayImages
 from featx.errors import ShapeError, UnknownName, UsageError
 from featx.evaluate.exhibits import ShownImage
@@ -66,15 +67,26 @@ def test_a_channel_is_counted_modulo() -> None:
 
 
 def test_patches_of_a_vit_lie_row_by_row_without_the_class_token() -> None:
-    vit = network("timm/vit_tiny_patch16_224")
-    images = noise()
+    vit, images = network("timm/vit_tiny_patch16_224"), noise()
     found = activation_maps(vit, ["blocks.1"], images, settings_for(vit))["blocks.1"]
     tokens = plain_outputs(vit, ["blocks.1"], images)["blocks.1"]
-    assert (tokens.shape[1], found.shape) == (17, (2, 4, 4))
-    for row in range(4):
-        for column in range(4):
-            expected = tokens[:, 1 + 4 * row + column].mean(axis=1)
-            np.testing.assert_allclose(found[:, row, column], expected, rtol=1e-4, atol=1e-5)
+    assert (tokens.shape[1], found.shape) == (197, (2, 14, 14))
+    for row, column in [(0, 0), (0, 13), (1, 0), (7, 4), (13, 13)]:
+        expected = tokens[:, 1 + 14 * row + column].mean(axis=1)
+        np.testing.assert_allclose(found[:, row, column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_grid_of_patches_has_the_proportion_of_the_image() -> None:
+    vit = network("timm/vit_tiny_patch16_224")
+    (point,) = vit.describe_cuts(["blocks.1"], 224)
+    wide = replace(point, shape=(1 + 4 * 9, 192))
+    assert cut_grid(vit, "blocks.1", wide, (64, 144)) == (4, 9)
+    assert cut_grid(vit, "blocks.1", wide, (144, 64)) == (9, 4)
+    # 36 patches also form a square.
+    assert cut_grid(vit, "blocks.1", wide, (96, 96)) == (6, 6)
+    said = "a row of 37 tokens, 1 of them class token or registers. The other 36 form no grid"
+    with pytest.raises(ShapeError, match=said):
+        cut_grid(vit, "blocks.1", wide, (64, 128))
 
 
 def test_channels_last_maps_are_turned() -> None:
@@ -95,15 +107,6 @@ def test_a_vector_has_no_map() -> None:
     grids, refused = cut_grids(resnet18, ["layer4", "fc"], settings)
     assert grids == {"layer4": (2, 2)}
     assert list(refused) == ["fc"]
-
-
-def test_tokens_without_a_grid_are_refused() -> None:
-    images = noise()
-    vit = load_backbone("timm/vit_tiny_patch16_224", "none", image_size=64)
-    # 16 patches and a class token, taken for 17 patches.
-    vit.prefix_tokens = lambda module: (0, False)  # type: ignore[method-assign]
-    with pytest.raises(ShapeError, match="The other 17 form no grid in the proportion of an image"):
-        activation_maps(vit, ["blocks.1"], images, settings_for(vit))
 
 
 def test_an_unknown_cut_is_refused_by_name() -> None:
