@@ -101,16 +101,21 @@ def overlay(
     return np.round((1 - alpha) * grey + alpha * colours).astype(np.uint8)
 
 
+def shown_at(image: np.ndarray, side: int) -> np.ndarray:
+    """Return an image with `side` pixels at its longer side, (H, W, 3) uint8."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
 def picture(image: np.ndarray, values: np.ndarray, *, signed: bool = False) -> bytes:
     """Return an overlay as WebP, `PICTURE_PX` pixels at its longer side."""
     from PIL import Image
 
-    height, width = image.shape[:2]
-    factor = PICTURE_PX / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    shown = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    shown = overlay(shown_at(image, PICTURE_PX), values, signed=signed)
     data = io.BytesIO()
-    Image.fromarray(overlay(shown, values, signed=signed)).save(
-        data, format="WEBP", quality=_WEBP_QUALITY
-    )
+    Image.fromarray(shown).save(data, format="WEBP", quality=_WEBP_QUALITY)
     return data.getvalue()

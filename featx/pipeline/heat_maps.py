@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from featx.scaling import Scaler
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
-    from featx.data import Split
+    from featx.data import Dataset, Split
     from featx.heads import LinearHead
     from featx.pipeline.fitting import CutFit
     from featx.pipeline.prepare import Prepared
@@ -64,7 +65,7 @@ def heat_maps_of(
     features : mapping of str to mapping of str to FeatureSet
         By cut, then by split: their statistics standardize a split with its own.
     """
-    name = next(name for name in ("test", "val", "train") if name in prepared.dataset.splits)
+    name = last_split(prepared.dataset)
     split = prepared.dataset.splits[name]
     cuts, notes = _cuts_with_maps(prepared)
     if not cuts:
@@ -75,7 +76,8 @@ def heat_maps_of(
     except UsageError as error:
         heads = {}
         notes.append(f"Class evidence is left out. {error}")
-    rows = one_per_class(split, N_IMAGES, prepared.recipe.seed)
+    n = min(N_IMAGES, len(np.unique(split.y)))
+    rows = random_rows(split, n, prepared.recipe.seed)
     images = split.images.take(rows)
     maps = heat_maps(
         prepared.backbone, cuts, images, prepared.settings, channel=CHANNEL, heads=heads
@@ -90,11 +92,18 @@ def heat_maps_of(
     return HeatMaps(exhibits, files, notes)
 
 
-def one_per_class(split: Split, n: int, seed: int) -> list[int]:
-    """Return the rows of up to `n` random images, each of another class."""
+def last_split(dataset: Dataset) -> str:
+    """Return the name of the split that is seen last: test, where there is one."""
+    return next(name for name in ("test", "val", "train") if name in dataset.splits)
+
+
+def random_rows(split: Split, n: int, seed: int) -> list[int]:
+    """Return the rows of up to `n` random images, of as many classes as there are."""
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.unique(split.y))[:n]
-    return [int(rng.choice(np.flatnonzero(split.y == label))) for label in labels]
+    labels = rng.permutation(np.unique(split.y))
+    by_class = [rng.permutation(np.flatnonzero(split.y == label)) for label in labels]
+    turns = zip_longest(*by_class)
+    return [int(row) for turn in turns for row in turn if row is not None][:n]
 
 
 def _head_for(prepared: Prepared, fitted: CutFit, features: FeatureSet) -> LinearHead:
