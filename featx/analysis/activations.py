@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -137,7 +137,7 @@ def cut_grids(
 
 def activations(
     backbone: Backbone, cuts: Sequence[str], images: Images, settings: Settings
-) -> Iterator[dict[str, Activation]]:
+) -> Generator[dict[str, Activation], None, None]:
     """Yield, image by image, what every cut puts out.
 
     One image is held at a time, because the first maps of a network are large. Close the iterator

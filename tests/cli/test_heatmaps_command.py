@@ -79,7 +79,10 @@ def test_a_head_shows_its_evidence_for_random_images(tmp_path: Path, head_file: 
         (["--cut", "layer1", "--image", "gone.jpg"], "gone.jpg: No such file or directory"),
         (["--cut", "layer1", "--image", "PHOTO", "--class", "3"], "none is given: --head FILE"),
         (["--head", "HEAD", "--image", "PHOTO", "--class", "33"], "Class '33' is not in this head"),
-        (["--head", "HEAD", "--image", "PHOTO", "--cut", "layer1"], "Add it: --cut layer2"),
+        (
+            ["--head", "HEAD", "--image", "PHOTO", "--crop", "none", "--cut", "layer1"],
+            "Add it: --cut layer2",
+        ),
         (
             ["--head", "HEAD", "--image", "PHOTO", "--image-size", "64"],
             "The head was fitted on images with image_size 32",
