@@ -15,6 +15,7 @@ import numpy as np
 
 from featx.analysis.activations import Activation, activations
 from featx.analysis.evidence import Evidence, check_has_places, class_evidence
+from featx.analysis.gradcam import grad_cam_maps
 from featx.analysis.overlays import colour_range, picture
 from featx.errors import UsageError
 from featx.evaluate.exhibits import EXHIBITS_FOLDER, HeatMapExhibit
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from featx.extraction import Settings
     from featx.heads import LinearHead
 
-What = Literal["activation", "channel", "evidence"]
+ExhibitKind = Literal["activation", "channel", "evidence"]
+KINDS: tuple[ExhibitKind, ...] = ("activation", "channel", "evidence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +37,18 @@ class HeatMap:
 
     Attributes
     ----------
-    what : {"activation", "channel", "evidence"}
-        Mean over the channels, one channel, or what each place adds to a head's score of a class.
+    what : {"activation", "channel", "evidence", "grad-cam"}
+        Mean over the channels, one channel, what each place adds to a head's score of a class, or
+        what the network's own score hangs on.
     cut : str
     values : ndarray of shape (rows, columns), float32 or float64
     about : str
         The caption: its range and size; the channel; the class with its score.
     label : int or None
-        The class of evidence.
+        The class of evidence, or the network's own of Grad-CAM.
     """
 
-    what: What
+    what: ExhibitKind | Literal["grad-cam"]
     cut: str
     values: np.ndarray
     about: str
@@ -195,6 +198,26 @@ def heat_maps(
     return found
 
 
+def grad_cams(
+    backbone: Backbone, cuts: Sequence[str], images: Images, settings: Settings
+) -> list[list[HeatMap]]:
+    """Return the Grad-CAM of the class that the network itself predicts, by image, then by cut.
+
+    Raises
+    ------
+    UsageError
+        As `featx.analysis.gradcam.grad_cam_maps`.
+    """
+    found: list[list[HeatMap]] = [[] for _ in range(len(images))]
+    for cut in cuts:
+        for of_image, values, label in zip(
+            found, *grad_cam_maps(backbone, cut, images, settings), strict=True
+        ):
+            about = f"class {label} of the network, the predicted one; scaled to 0 to 1"
+            of_image.append(HeatMap("grad-cam", cut, values, about, int(label)))
+    return found
+
+
 def _activation(activation: Activation) -> HeatMap:
     values = mean_map(activation)
     return HeatMap("activation", activation.cut, values, _range_of(values))
@@ -254,8 +277,10 @@ def heat_map_exhibits(
     exhibits: list[HeatMapExhibit] = []
     files: dict[str, bytes] = {}
     for of_image, image, known in zip(maps, seen, shown, strict=True):
-        for what in dict.fromkeys(heat_map.what for heat_map in of_image):
+        for what in KINDS:
             chosen = [heat_map for heat_map in of_image if heat_map.what == what]
+            if not chosen:
+                continue
             names = {}
             for number, heat_map in enumerate(chosen):
                 name = f"{EXHIBITS_FOLDER}/heat-{what}-{split}-{known.index}-{number}.webp"

@@ -38,6 +38,12 @@ def heatmaps(
         str | None,
         typer.Option("--class", help="The class of --head. Default: the predicted one."),
     ] = None,
+    grad_cam: Annotated[
+        bool,
+        typer.Option(
+            "--grad-cam", help="Add the network's own class, by Grad-CAM (extra featx[gradcam])."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("heatmaps"),
 ) -> None:
     """Lay the activations at every cut over images: one PNG per image.
@@ -67,6 +73,7 @@ def heatmaps(
         channel=channel,
         head_file=head,
         class_name=class_name,
+        grad_cam=grad_cam,
     )
     for path in written:
         console().print(str(path))

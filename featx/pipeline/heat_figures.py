@@ -27,6 +27,7 @@ _ROW_NAMES = {
     "activation": "mean over channels",
     "channel": "one channel",
     "evidence": "evidence for a class",
+    "grad-cam": "Grad-CAM",
 }
 _HOW = "Each map has its own range of colours: dark blue is its lowest value, yellow its highest."
 _HOW_EVIDENCE = " Evidence: orange speaks for the class, purple against it."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featx.analysis.activations import seen_images
 from featx.analysis.evidence import label_of
-from featx.analysis.heatmaps import heat_maps
+from featx.analysis.heatmaps import grad_cams, heat_maps
 from featx.backbones import load_backbone
 from featx.cache import fsio
 from featx.data import FileImages
@@ -51,6 +51,7 @@ def draw_heat_maps(
     channel: int | None = None,
     head_file: Path | None = None,
     class_name: str | None = None,
+    grad_cam: bool = False,
 ) -> list[Path]:
     """Write a PNG per image with its maps at every cut.
 
@@ -71,6 +72,8 @@ def draw_heat_maps(
         cut is the one that is shown.
     class_name : str, optional
         The class of the evidence; the predicted one otherwise.
+    grad_cam : bool
+        Adds a row with the Grad-CAM of the class that the network itself predicts.
 
     Returns
     -------
@@ -109,6 +112,9 @@ def draw_heat_maps(
     maps = heat_maps(
         found.backbone, cuts, found.images, settings, channel=channel, heads=heads, label=label
     )
+    if grad_cam:
+        of_network = grad_cams(found.backbone, cuts, found.images, settings)
+        maps = [[*own, *more] for own, more in zip(maps, of_network, strict=True)]
     fsio.make_folder(folder)
     written = []
     seen = seen_images(found.images, settings)
