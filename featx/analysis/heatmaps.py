@@ -233,9 +233,10 @@ def _channel(activation: Activation, channel: int) -> HeatMap:
 def _evidence(activation: Activation, head: LinearHead, pool: str, label: int | None) -> HeatMap:
     found = class_evidence(activation, head, pool, label)
     name = head.class_names[int(np.flatnonzero(head.classes == found.label)[0])]
+    sign = "-" if found.elsewhere < 0 else "+"
     about = (
-        f"{name}: score {found.score:.3g} = {found.values.sum():.3g} on the map + "
-        f"{found.elsewhere:.3g}, {_range_of(found.values, signed=True)}"
+        f"{name}: score {found.score:.3g} = {found.values.sum():.3g} on the map {sign} "
+        f"{abs(found.elsewhere):.3g}, {_range_of(found.values, signed=True)}"
     )
     return HeatMap("evidence", activation.cut, found.values, about, found.label)
 

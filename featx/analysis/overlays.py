@@ -8,10 +8,10 @@ import numpy as np
 
 from featx.errors import ShapeError
 
-# Both are told apart with every common form of colour blindness: viridis by its lightness (Nuñez,
-# Anderton and Renslow, PLOS ONE 13 (2018), e0199239), ColorBrewer lists PuOr as safe.
+# Told apart with every common form of colour blindness: viridis by its lightness (Nuñez, Anderton
+# and Renslow, PLOS ONE 13 (2018), e0199239), orange and blue of Okabe and Ito's palette.
 COLOURS = "viridis"
-SIGNED_COLOURS = "PuOr_r"
+FOR, AGAINST = (230, 159, 0), (0, 114, 178)
 
 # Share of the colour in a pixel; the image below it is grey, so that it adds no colour of its own.
 ALPHA = 0.6
@@ -68,10 +68,10 @@ def overlay(
     values : ndarray of shape (rows, columns), float
         A map over the whole image, of any size.
     signed : bool
-        Whether the map speaks for and against something: zero is then in the middle of other
-        colours.
+        Whether the map speaks for and against something: orange above zero, blue below, and the
+        more of it the farther from zero.
     alpha : float
-        Share of the colour, from 0 to 1.
+        Share of the colour, from 0 to 1; of signed maps, where they are farthest from zero.
 
     Returns
     -------
@@ -91,14 +91,19 @@ def overlay(
         )
     if values.ndim != 2 or values.size == 0:
         raise ShapeError(f"A map of shape {values.shape}: an overlay takes (rows, columns).")
-    low, high = colour_range(values, signed=signed)
-    # The range is that of the places: interpolation and averaging stay within it.
-    share = np.full(image.shape[:2], 0.5)
-    if high > low:
-        share = (resized(values, image.shape[:2]) - low) / (high - low)
-    colours = colormaps[SIGNED_COLOURS if signed else COLOURS](share)[..., :3] * 255.0
     grey = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)[..., None]
-    return np.round((1 - alpha) * grey + alpha * colours).astype(np.uint8)
+    low, high = colour_range(values, signed=signed)
+    at_pixels = resized(values, image.shape[:2])[..., None]
+    # The range is that of the places: interpolation and averaging stay within it.
+    if signed:
+        strength = np.clip(at_pixels / (high or 1.0), -1.0, 1.0)
+        colours = np.where(strength > 0, FOR, AGAINST)
+        share = alpha * np.abs(strength)
+    else:
+        scaled = (at_pixels[..., 0] - low) / ((high - low) or 1.0)
+        colours = colormaps[COLOURS](scaled)[..., :3] * 255.0
+        share = np.full_like(grey, alpha)
+    return np.round((1 - share) * grey + share * colours).astype(np.uint8)
 
 
 def shown_at(image: np.ndarray, side: int) -> np.ndarray:

@@ -30,7 +30,7 @@ _ROW_NAMES = {
     "grad-cam": "Grad-CAM",
 }
 _HOW = "Each map has its own range of colours: dark blue is its lowest value, yellow its highest."
-_HOW_EVIDENCE = " Evidence: orange speaks for the class, purple against it."
+_HOW_EVIDENCE = " Evidence: orange speaks for the class, blue against it."
 
 
 def heat_figure(image: np.ndarray, maps: Sequence[HeatMap], title: str) -> bytes:

@@ -157,9 +157,12 @@ def test_colours_are_those_of_the_range() -> None:
     found = overlay(image, values, alpha=1.0)
     assert found[0, 0].tolist() == [round(255 * c) for c in colormaps["viridis"](0.0)[:3]]
     assert found[1, 1].tolist() == [round(255 * c) for c in colormaps["viridis"](1.0)[:3]]
-    # Zero in the middle of -3 to 3.
+    # From -3 to 3: zero keeps the image, a third of the way a third of Okabe and Ito's colours.
     found = overlay(image, values, signed=True, alpha=1.0)
-    assert found[0, 1].tolist() == [round(255 * c) for c in colormaps["PuOr_r"](0.5)[:3]]
+    assert found[0, 1].tolist() == [0, 0, 0]
+    assert found[1, 1].tolist() == [230, 159, 0]
+    assert found[1, 0].tolist() == [round(c / 3) for c in (230, 159, 0)]
+    assert found[0, 0].tolist() == [round(c / 3) for c in (0, 114, 178)]
     grey = overlay(np.full((2, 2, 3), (255, 0, 0), dtype=np.uint8), values, alpha=0.0)
     assert (grey == 76).all()
 
