@@ -244,7 +244,7 @@ def _evidence(activation: Activation, head: LinearHead, pool: str, label: int | 
 def _range_of(values: np.ndarray, *, signed: bool = False) -> str:
     """Return what the colours of a map stand for, and its size."""
     low, high = colour_range(values, signed=signed)
-    return f"colours {low:.3g} to {high:.3g}, {values.shape[0]} x {values.shape[1]} places"
+    return f"colours {low:.3g} to {high:.3g}, {values.shape[0]}x{values.shape[1]} places"
 
 
 def heat_map_exhibits(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +109,24 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "maps").exists()
 
 
-def test_help_has_an_example() -> None:
-    result = featx("heatmaps", "--help")
-    assert result.exit_code == 0
-    assert "Example:" in result.output
-    assert "featx heatmaps --backbone" in re.sub(r"\s+", " ", result.output)
+def test_grad_cam_names_its_extra(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    words = ["--cut", "layer2", "--image", str(photo), "--grad-cam", "--out", str(tmp_path / "x")]
+    result = featx("heatmaps", *SMALL, *words)
+    assert result.exit_code == 2
+    assert "pip install 'featx[gradcam]'" in re.sub(r"\s+", " ", result.stderr)
+
+
+@pytest.mark.skipif(find_spec("pytorch_grad_cam") is None, reason="featx[gradcam] is missing")
+def test_grad_cam_is_one_row_more(tmp_path: Path, photo: Path) -> None:
+    heights = []
+    for flags in ([], ["--grad-cam"]):
+        words = ["--cut", "layer2", "--image", str(photo), "--out", str(tmp_path / "x"), *flags]
+        result = featx("heatmaps", *SMALL, *words)
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / "x" / "my-photo.png") as picture:
+            heights.append(picture.height)
+    # 0.7 inches of text, and 2.75 for a row.
+    assert heights[1] / heights[0] == pytest.approx((0.7 + 2 * 2.75) / (0.7 + 2.75), rel=0.01)
