@@ -16,6 +16,7 @@ from featx.cli import (
     doctor,
     extract,
     fit,
+    heatmaps,
     layers,
     networks,
     report,
@@ -67,6 +68,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "demo": demo.demo,
     "report": report.report,
+    "heatmaps": heatmaps.heatmaps,
     "doctor": doctor.doctor,
 }
 for _name, _function in COMMANDS.items():

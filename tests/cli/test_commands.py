@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 from featx.backbones import Capture
 from featx.cli import app
 
-COMMANDS = ["layers", "extract", "fit-svm", "fit-logistic", "run", "demo", "report", "doctor"]
+COMMANDS = [
+    "layers", "extract", "fit-svm", "fit-logistic", "run", "demo", "report", "heatmaps", "doctor",
+]  # fmt: skip
 SMALL = [
     "--backbone", "resnet18", "--weights", "none", "--dataset", "digits", "--image-size", "32",
     "--limit", "8", "--stratified",
