@@ -14,6 +14,7 @@ from featx.text import human_bytes, human_count, human_seconds
 N_COLOURS = 7
 _CHARACTER = 6.4  # about the width of a character at the chart's font size of 11
 _LINE = 14.0
+_TIMES = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)
 _FORMATS = {"count": human_count, "bytes": human_bytes, "seconds": human_seconds}
 
 
@@ -44,7 +45,7 @@ class Scale:
                 if len(found) >= 3:
                     break
             return found[:: math.ceil(len(found) / 6)]
-        raw = (self.high - self.low) / 5 or 1.0
+        raw = (self.high - self.low) / 7 or 1.0
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
         first = math.ceil(self.low / step - 1e-9)
@@ -135,7 +136,8 @@ def number_axis(
 ) -> None:
     """Draw an x axis of numbers: ``count``, ``bytes``, ``seconds`` or plain ones."""
     shown = _FORMATS.get(unit, lambda value: f"{value:.4g}")
-    for tick in scale.ticks():
+    round_times = [t for t in _TIMES if scale.low <= t <= scale.high] if unit == "seconds" else []
+    for tick in round_times if len(round_times) > 1 else scale.ticks():
         x = scale(tick)
         chart.add('<path class="grid" d="M{} {}V{}"/>', x, top, bottom)
         chart.text(x, bottom + 16, shown(tick))

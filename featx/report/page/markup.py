@@ -87,6 +87,7 @@ def make_table(
     rows: Sequence[Sequence[Any]],
     *,
     sortable: bool = False,
+    longest: int = 120,
 ) -> Table:
     """Return a table of texts; columns without a single number are words.
 
@@ -100,6 +101,8 @@ def make_table(
         A value per column, shown as text.
     sortable : bool
         Whether its columns get buttons to sort by.
+    longest : int
+        Characters of a cell before it is shortened.
     """
     texts = [[kept(value) for value in row] for row in rows]
     values = [[sort_value(text) for text in row] for row in texts]
@@ -111,7 +114,7 @@ def make_table(
     }
     cells = [
         [
-            Cell(name(text, 120), value if i in numeric else None)
+            Cell(name(text, longest), value if i in numeric else None)
             for i, (text, value) in enumerate(zip(*row, strict=True))
         ]
         for row in zip(texts, values, strict=True)

@@ -187,10 +187,10 @@ def _cost_chart(
     title, unit, split = of
     shown = SPLIT_NAMES.get(split, split)
     best = f"{len(front)} of {len(points)} are on the Pareto front"
-    chart = Chart(430, 340, f"{shown} accuracy against {title}: {best}")
-    x = Scale(min(p[0] for p in points) / 1.6, max(p[0] for p in points) * 1.6, 60, 416, log=True)
+    chart = Chart(330, 330, f"{shown} accuracy against {title}: {best}")
+    x = Scale(min(p[0] for p in points) / 1.6, max(p[0] for p in points) * 1.6, 56, 318, log=True)
     y = share_scale([p[1] for p in points], 280, 24)
-    value_axis(chart, y, 60, 416, f"{shown} accuracy")
+    value_axis(chart, y, 56, 318, f"{shown} accuracy")
     number_axis(chart, x, 24, 280, title, unit)
     chart.line([(x(points[i][0]), y(points[i][1])) for i in front], "front")
     most = max(cut.n_parameters for cut in record.cuts) or 1

@@ -263,7 +263,7 @@ def _origin(provenance: Mapping[str, Any], split: str) -> str:
 
 def _pairs(caption: str, values: Mapping[str, Any]) -> Table:
     rows = [(k.replace("_", " "), value_text(v)) for k, v in values.items() if v is not None]
-    return make_table(caption, ("", ""), rows)
+    return make_table(caption, ("", ""), rows, longest=2000)
 
 
 def _timing(name: str, value: float) -> tuple[str, str]:

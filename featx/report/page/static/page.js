@@ -82,7 +82,7 @@
     const header = ["class", "precision", "recall", "F1", "support"];
     return group("Classification report, " + of.title, el("table", {},
       el("caption", {}, "Classification report, " + of.title),
-      el("thead", {}, el("tr", {}, header.map((h) => el("th", { scope: "col" }, h)))),
+      el("thead", {}, el("tr", {}, header.map((h, i) => el("th", { scope: "col", class: i ? null : "left" }, h)))),
       el("tbody", {}, of.labels.map((label, i) => row(named(names.get(label)), of.scores[i])),
         row("macro avg", of.macro), row("weighted avg", of.weighted))));
   }
@@ -110,7 +110,7 @@
         return el("td", {}, button);
       })));
     const table = el("table", { class: "matrix" + (k > 12 ? " many" : "") },
-      el("caption", {}, "Confusion matrix, " + of.title + ": rows are true classes, columns predicted ones"),
+      el("caption", {}, "Confusion matrix, " + of.title),
       el("thead", {}, el("tr", {}, el("td", {}), of.labels.map((label) =>
         el("th", { scope: "col" }, named(names.get(label), 16))))),
       el("tbody", {}, rows));
@@ -154,7 +154,7 @@
     view("plain");
     return [el("div", { class: "toggles", role: "group", "aria-label": "Show the matrix as" }, toggles),
       group("Confusion matrix, " + of.title, table),
-      el("p", { class: "hint" }, "Click a cell, or move with the arrow keys and press Enter, to see its images.")];
+      el("p", { class: "hint" }, "Rows are true classes, columns predicted ones. Click a cell, or move with the arrow keys and press Enter, to see its images.")];
   }
 
   function shownImages(run, shown, names) {
