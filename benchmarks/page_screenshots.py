@@ -1,6 +1,6 @@
 """Pictures of a report's page: desktop and phone, light and dark.
 
-``python benchmarks/page_screenshots.py REPORT OUT``; needs Chromium with its driver and ``selenium``.
+``python benchmarks/page_screenshots.py REPORT OUT``; needs Chromium, its driver and ``selenium``.
 """
 
 from __future__ import annotations
