@@ -14,6 +14,7 @@ from featx.text import human_bytes, human_count, human_seconds
 N_COLOURS = 7
 _CHARACTER = 6.4  # about the width of a character at the chart's font size of 11
 _LINE = 14.0
+_MOST_CELLS = 400
 _TIMES = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000)
 _FORMATS = {"count": human_count, "bytes": human_bytes, "seconds": human_seconds}
 
@@ -88,10 +89,10 @@ class Chart:
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
         self.add('<path class="line {}" d="{}"/>', kind, path)
 
-    def point(self, x: float, y: float, kind: str, marker: int, title: str) -> None:
+    def point(self, x: float, y: float, kind: str, marker: int, title: str, r: float = 4.5) -> None:
         """Add a point with a title for the mouse; its form differs with the marker's number."""
         self.add('<path class="dot {}" d="{}"><title>{}</title></path>',
-                 kind, marker_path(x, y, marker), plain(title, 300))  # fmt: skip
+                 kind, marker_path(x, y, marker, r), plain(title, 300))  # fmt: skip
 
     def svg(self) -> Markup:
         """Return the chart as an SVG element with its text alternative."""
@@ -201,22 +202,42 @@ def matrix_chart(
     below = name_axis_height(columns, side)
     top = 8.0
     chart = Chart(left + side * len(columns) + 20, top + high * len(rows) + below + 10, label)
-    for i, (name, row) in enumerate(zip(rows, values, strict=True)):
-        y = top + i * high
-        chart.text(left - 6, y + high / 2 + 4, plain(name), "end")
-        for j, value in enumerate(row):
-            if value is None:
-                continue
-            title = Markup("<title>{}, {}: {} {:.3f}</title>").format(
-                plain(name), plain(columns[j]), what, value
-            ) if len(rows) * len(columns) <= 2500 else ""  # fmt: skip
-            chart.add(
-                '<rect class="cell" x="{:.4g}" y="{:.4g}" width="{:.4g}" height="{:g}" '
-                'style="--v:{:.3g}">{}</rect>',
-                *(left + j * side, y, side - 1, high - 1, max(0.0, min(1.0, value)), title),
+    cells = [
+        (left + j * side, top + i * high, value, f"{plain(name)}, {plain(columns[j])}")
+        for i, (name, row) in enumerate(zip(rows, values, strict=True))
+        for j, value in enumerate(row)
+        if value is not None
+    ]
+    for i, name in enumerate(rows):
+        chart.text(left - 6, top + (i + 0.5) * high + 4, plain(name), "end")
+    if len(cells) > _MOST_CELLS:
+        _add_shades(chart, cells, side - 1, high - 1)
+    else:
+        for x, y, value, said in cells:
+            _add_shades(
+                chart, [(x, y, value, said)], side - 1, high - 1, f"{said}: {what} {value:.3f}"
             )
             if side >= 30:
-                chart.text(left + (j + 0.5) * side, y + high / 2 + 4, f"{value:.2f}", kind="in")
+                chart.text(x + side / 2, y + high / 2 + 4, f"{value:.2f}", kind="in")
     places = [left + (j + 0.5) * side for j in range(len(columns))]
     name_axis(chart, columns, places, top + high * len(rows))
     return chart.svg()
+
+
+def _add_shades(
+    chart: Chart,
+    cells: Sequence[tuple[float, float, float, str]],
+    width: float,
+    height: float,
+    title: str = "",
+) -> None:
+    """Add cells, all those of one shade as one path: ten thousand elements would be slow."""
+    paths: dict[float, list[str]] = {}
+    for x, y, value, _ in cells:
+        shade = round(max(0.0, min(1.0, value)) * 25) / 25 if len(cells) > 1 else value
+        paths.setdefault(shade, []).append(f"M{x:.4g} {y:g}h{width:.3g}v{height:.3g}h{-width:.3g}z")
+    for shade, path in sorted(paths.items()):
+        said = Markup("<title>{}</title>").format(title) if title else ""
+        chart.add(
+            '<path class="cell" d="{}" style="--v:{:.3g}">{}</path>', "".join(path), shade, said
+        )

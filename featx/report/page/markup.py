@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featx.evaluate.reading import Record
 
 _LONGEST_SHOWN = 60
+_ONE_LINE = 44
 _LONGEST_KEPT = 20_000
 # Marks around a name within a sentence. `plain` lets no such character through.
 _BEGIN, _END = "\ue000", "\ue001"
@@ -64,10 +65,14 @@ def answer_markup(record: Record) -> Markup:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: what it shows, and the number it is sorted by (None: by its text)."""
+    """A cell of a table: what it shows, and the number it is sorted by (None: by its text).
+
+    A long one is broken into lines.
+    """
 
     shown: Markup
     value: float | None = None
+    is_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def make_table(
     }
     cells = [
         [
-            Cell(name(text, longest), value if i in numeric else None)
+            Cell(name(text, longest), value if i in numeric else None, len(text) > _ONE_LINE)
             for i, (text, value) in enumerate(zip(*row, strict=True))
         ]
         for row in zip(texts, values, strict=True)

@@ -127,7 +127,7 @@ def layer_curve(
             low, high = scale(m.accuracy_low), scale(m.accuracy_high)
             chart.add('<path class="bar {}" d="M{} {}V{}"/>', _look(s), px, low, high)
             said = f"{plain(cut)}, {s.name}: {accuracy_text(m)}"
-            chart.point(px, py, _look(s), s.marker, said)
+            chart.point(px, py, _look(s), s.marker, said, 4.5 if slot > 16 else 2.5)
     name_axis(chart, names, [x(i) for i in range(len(names))], bottom)
     below = bottom + name_axis_height(names, slot) + 18
     chart.text((left + right) / 2, below, "cut, in order of execution", kind="title")

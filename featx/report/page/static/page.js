@@ -28,7 +28,7 @@
   const share = (value) => value.toFixed(3);
   const heading = (level, text) => el("h" + Math.min(6, level), {}, text);
   const group = (label, ...children) =>
-    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, ...children);
+    el("div", { class: "scroll tall", tabindex: "0", role: "group", "aria-label": label }, ...children);
 
   // Tables that sort ---------------------------------------------------------------------------
   function compare(a, b) {
