@@ -360,7 +360,7 @@ def test_a_hundred_cuts_of_a_hundred_classes_stay_small(tmp_path: Path) -> None:
     first = make_result("block0", {"val": 4000, "test": 4000}, classes, n=10_000)
     results = [first.model_copy(update={"cut": f"block{i}"}) for i in range(100)]
     record = make_record(results, classes)
-    put_exhibits(make_exhibits(record, n_tiles=1000, n_points=500, most_cells=100), tmp_path)
+    put_exhibits(make_exhibits(record, n_tiles=1000, n_points=500, n_curve=60), tmp_path)
     page = page_of(record, read_exhibits(tmp_path, record))
     assert len(page.encode()) < 25_000_000
     assert "are left out" in page
