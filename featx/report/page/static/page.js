@@ -189,10 +189,10 @@
       return { name: names.get(label), missed: all - right, wrong: column - right };
     }).sort((a, b) => b.missed + b.wrong - a.missed - a.wrong).slice(0, 30);
     const most = Math.max(1, ...rows.map((row) => Math.max(row.missed, row.wrong)));
-    const high = 34, left = 130, wide = 300;
+    const high = 34, left = 124, wide = 205;
     const words = rows.slice(0, 10).map((r) => `${short(r.name, 30)} ${r.missed} missed, ${r.wrong} wrongly named`);
-    const chart = svg("svg", { class: "chart", role: "img", viewBox: `0 0 500 ${rows.length * high + 28}`,
-      "--w": "500px", "aria-label": `Errors per class, ${of.title}: ${words.join("; ")}` });
+    const chart = svg("svg", { class: "chart", role: "img", viewBox: `0 0 380 ${rows.length * high + 28}`,
+      "--w": "380px", "aria-label": `Errors per class, ${of.title}: ${words.join("; ")}` });
     chart.append(svg("rect", { class: "fill s1", x: left, y: 4, width: 10, height: 10 }),
       svg("text", { x: left + 15, y: 13 }, "missed"),
       svg("rect", { class: "fill s5", x: left + 90, y: 4, width: 10, height: 10 }),
