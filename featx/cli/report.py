@@ -1,4 +1,4 @@
-"""``featx report``: build a report again from its records alone."""
+"""``featx report``: build reports again from their records alone, or one page of several."""
 
 from __future__ import annotations
 
@@ -9,22 +9,60 @@ import typer
 
 
 def report(
-    name: Annotated[str, typer.Argument(help="Name of a run under OUT, or its folder.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Names of runs under OUT, or their folders.", metavar="NAME")
+    ],
     out: Annotated[str, typer.Option(help="Where reports are.")] = "reports",
+    merged: Annotated[
+        str, typer.Option(help="Make one page of all of them: OUT/MERGED/index.html.")
+    ] = "",
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Build a run's report again from its results.json: tables, figures, Markdown.
+    """Build a run's report again from its results.json: page, tables, figures, Markdown.
 
-    Example:  featx report demo
+    Example:  featx report demo --open
     """
-    from featx.cli.printing import print_any_record
+    from featx.errors import UsageError
+    from featx.report import write_merged
+
+    folders = [_folder(name, out) for name in names]
+    if merged:
+        _tell(write_merged(folders, Path(out) / merged), show)
+    elif len(folders) > 1:
+        raise UsageError(
+            f"There are {len(folders)} reports: expected one, or the name of a page to merge them "
+            "into. Add --merged NAME."
+        )
+    else:
+        _rebuild(folders[0], show)
+
+
+def _folder(name: str, out: str) -> Path:
+    """Return the folder of a report; `UnknownName` if there is none."""
     from featx.errors import UnknownName
-    from featx.evaluate import read_record
-    from featx.report import rebuild_report
 
     folder = Path(name) if (Path(name) / "results.json").is_file() else Path(out) / name
     if not (folder / "results.json").is_file():
         there = sorted(path.parent.name for path in Path(out).glob("*/results.json"))
         raise UnknownName("Report", name, there, where=str(out), hint="It needs a results.json.")
+    return folder
+
+
+def _rebuild(folder: Path, show: bool) -> None:
+    from featx.cli.printing import print_any_record
+    from featx.evaluate import read_record
+    from featx.report import rebuild_report
+
     path = rebuild_report(folder)
     print_any_record(read_record(folder / "results.json"))
+    _tell(path.parent / "index.html", show)
     typer.echo(f"Report: {path}")
+
+
+def _tell(page: Path, show: bool) -> None:
+    """Say where the page is, and open it if that was asked for and a browser is there."""
+    import webbrowser
+
+    typer.echo(f"Page: {page}")
+    if show and not webbrowser.open(page.resolve().as_uri()):
+        typer.echo("No browser could be started: open the page by hand.", err=True)

@@ -21,6 +21,7 @@ from featx.cache import fsio
 from featx.errors import FeatxError
 from featx.evaluate import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits, ranking
 from featx.evaluate.exhibits import MapExhibit, ShownImage, SimilarityExhibit
+from featx.pipeline.heat_maps import heat_maps_of
 from featx.progress import SILENT, Progress
 from featx.report import write_record
 from featx.scaling import scalers_for
@@ -139,12 +140,17 @@ def make_exhibits(
     ]  # fmt: skip
     best = [result.cut for result in ranking(record)] if scored else []
     scored.sort(key=lambda s: best.index(s.cut))
-    # Results, images, similarity, thumbnails; and a map per cut.
-    with progress.task("exhibits", 4 + len(prepared.points), "parts") as advance:
+    # Results, images, similarity, heat maps, thumbnails; and a map per cut.
+    with progress.task("exhibits", 5 + len(prepared.points), "parts") as advance:
         parts = Parts(exhibits, advance)
         _add_results_and_data(exhibits, dataset, scored, parts)
         _add_similarity_and_maps(exhibits, prepared, features, fits, parts, map_method)
+        over_images = parts.make("Heat maps", lambda: heat_maps_of(prepared, fits, features))
+        if over_images is not None:
+            exhibits.heat_maps = over_images.exhibits
+            exhibits.notes += over_images.notes
         files = _add_tiles(exhibits, dataset, parts)
+        files |= over_images.files if over_images is not None else {}
     return exhibits, files
 
 

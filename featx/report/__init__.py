@@ -1,4 +1,4 @@
-"""Records in, files out: ``results.json``, ``results.csv``, ``report.md`` and figures.
+"""Records in, files out: ``results.json``, ``results.csv``, ``report.md``, a page and figures.
 
 Nothing here reads models, features or images. Names are imported when they are first used, so that
 importing this package costs nothing.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featx.report.study_text import study_remarks, study_rows
     from featx.report.text import ranked_rows
     from featx.report.training_text import history_rows, training_rows
-    from featx.report.writing import rebuild_report, write_record, write_report
+    from featx.report.writing import rebuild_report, write_merged, write_record, write_report
 
 _HOME = {
     "answer_text": "featx.report.answers",
@@ -29,6 +29,7 @@ _HOME = {
     "study_remarks": "featx.report.study_text",
     "study_rows": "featx.report.study_text",
     "training_rows": "featx.report.training_text",
+    "write_merged": "featx.report.writing",
     "write_record": "featx.report.writing",
     "write_report": "featx.report.writing",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "study_remarks",
     "study_rows",
     "training_rows",
+    "write_merged",
     "write_record",
     "write_report",
 ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.cache import fsio
 from featx.errors import CacheError, FeatxError
 from featx.evaluate.reading import RECORD_NAME, read_record
+from featx.evaluate.records import RunRecord
+from featx.report.canvas import ReportFigure
+from featx.report.exhibits import read_beside
 from featx.report.figures import draw_figures
 from featx.report.markdown import render_markdown
 from featx.report.rows import csv_files
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from featx.evaluate.reading import Record
 
 FIGURES = "figures"
+PAGE_NAME = "index.html"
+# A page draws these by itself, from the same record.
+_DRAWN_BY_PAGE = ("classes.png", "confusion.png")
 # Every figure that a report of any kind may have.
 _OURS = re.compile(
     r"(accuracy|classes|confusion|confusion-\d{2,}-[A-Za-z0-9-]*|curves|history|time)\.png"
@@ -26,10 +32,10 @@ _OURS = re.compile(
 
 
 def write_report(record: Record, folder: str | Path) -> Path:
-    """Write ``results.json``, ``results.csv``, ``report.md`` and ``figures/*.png``.
+    """Write ``results.json``, ``results.csv``, ``report.md``, ``index.html`` and ``figures/*.png``.
 
-    A training has a ``history.csv`` as well. The files depend on the record alone; those of an
-    earlier report are replaced.
+    A training has a ``history.csv`` as well. The files depend on the record alone, the page on the
+    exhibits that stand beside it too; those of an earlier report are replaced.
 
     Parameters
     ----------
@@ -46,7 +52,7 @@ def write_report(record: Record, folder: str | Path) -> Path:
     Raises
     ------
     FeatxError
-        If the disk refuses: names the file and the reason.
+        If the disk refuses: names the file and the reason; if exhibits are damaged.
     """
     folder = Path(folder)
     # First of all what cannot be made again.
@@ -73,10 +79,44 @@ def rebuild_report(folder: str | Path) -> Path:
     Raises
     ------
     FeatxError
-        If the record cannot be read, or the disk refuses.
+        If the record or its exhibits cannot be read, or the disk refuses.
     """
     folder = Path(folder)
     return _write_views(read_record(folder / RECORD_NAME), folder)
+
+
+def write_merged(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write one page of several reports, from their records and exhibits; return ``index.html``.
+
+    Parameters
+    ----------
+    folders : sequence of str or Path
+        The reports' folders.
+    out : str or Path
+        The page's folder; made if it is not there. Its name is the page's title.
+
+    Raises
+    ------
+    FeatxError
+        If a record or its exhibits cannot be read, `out` holds a report of its own, or the disk
+        refuses.
+    """
+    from featx.report.page import Source, render_merged
+
+    out = Path(out)
+    if (out / RECORD_NAME).exists():
+        raise FeatxError(
+            f"'{out}' is the report of a run, whose page would be overwritten: expected a folder "
+            f"without {RECORD_NAME}. Choose another name for the merged page."
+        )
+    sources = []
+    for folder in map(Path, folders):
+        record = read_record(folder / RECORD_NAME)
+        figures = [] if isinstance(record, RunRecord) else draw_figures(record)
+        sources.append(Source(record, read_beside(folder, record), _for_page(record, figures)))
+    page = out / PAGE_NAME
+    _write(page, render_merged(out.name, sources).encode())
+    return page
 
 
 def _write_views(record: Record, folder: Path) -> Path:
@@ -89,7 +129,22 @@ def _write_views(record: Record, folder: Path) -> Path:
     _remove_stale(folder / FIGURES, {figure.name for figure in figures})
     report = folder / "report.md"
     _write(report, render_markdown(record, figures, FIGURES).encode())
+    _write(folder / PAGE_NAME, _page(record, folder, figures).encode())
     return report
+
+
+def _page(record: Record, folder: Path, figures: Sequence[ReportFigure]) -> str:
+    from featx.report.page import Source, render_page
+
+    beside = read_beside(folder, record)
+    return render_page(Source(record, beside, _for_page(record, figures)))
+
+
+def _for_page(record: Record, figures: Sequence[ReportFigure]) -> list[ReportFigure]:
+    """Return the figures that a page shows as they are; a probe's page draws all of its own."""
+    if isinstance(record, RunRecord):
+        return []
+    return [figure for figure in figures if figure.name not in _DRAWN_BY_PAGE]
 
 
 @contextlib.contextmanager

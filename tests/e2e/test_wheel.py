@@ -27,6 +27,8 @@ def test_the_wheel_holds_recipes_templates_types_and_license(wheel: Path) -> Non
     for wanted in ("featx/pipelines/demo.yaml", "featx/py.typed", "featx/cli/__init__.py"):
         assert wanted in names
     assert any(name.startswith("featx/report/templates/") for name in names)
+    for wanted in ("static/page.js", "static/page.css", "templates/page.html.j2"):
+        assert f"featx/report/page/{wanted}" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "cache/", "reports/")) for name in names)
 

@@ -1,0 +1,374 @@
+"""The page of a report: what it says, that it says it as text, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exhibit_cases import COLUMNS, TILE, make_exhibits, put_exhibits
+from hypothesis import given
+from hypothesis import strategies as st
+from record_cases import COMPARISONS, STUDIES, TRAININGS
+from report_cases import CASES, make_record, make_result, named, simple_record
+
+from featx.errors import FeatxError
+from featx.evaluate import RunRecord
+from featx.report import rebuild_report, write_merged, write_report
+from featx.report.exhibits import Beside, data_uri, read_beside
+from featx.report.page import Source, render_merged, render_page
+from featx.report.page.markup import sort_value
+from featx.report.page.probe_charts import pareto
+from featx.text import human_count, human_seconds
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    '" onmouseover="alert(1)',
+    "' onfocus='alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202eevil\u202c \u200fx",
+    "<!--",
+    "a & b &lt;",
+    "n" * 10_000,
+    "line\nbreak\0\ud800",
+]
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Parsed(HTMLParser):
+    """Tags, attributes and texts of a page; checks that tags are closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.ids: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for key, value in attrs if key == "id" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.texts.setdefault(self.open[-1], []).append(data)
+
+    @property
+    def data(self) -> Any:
+        return json.loads(next(t for t in self.texts["script"] if t.startswith("[")))
+
+    def all_text(self) -> str:
+        hidden = ("script", "style")
+        return " ".join(t for tag, ts in self.texts.items() if tag not in hidden for t in ts)
+
+
+NOTHING = Beside()
+
+
+def page_of(record: Any, beside: Beside = NOTHING) -> str:
+    return render_page(Source(record, beside))
+
+
+def with_exhibits(record: RunRecord, folder: Path, **fields: Any) -> str:
+    put_exhibits(make_exhibits(record, **fields), folder)
+    return page_of(record, read_beside(folder, record))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_probe_page_is_whole_and_names_everything(case: str) -> None:
+    record = CASES[case]
+    parsed = Parsed(page_of(record))
+    text = parsed.all_text()
+    assert len(parsed.ids) == len(set(parsed.ids))
+    for tag, attributes in parsed.tags:
+        if tag == "a":
+            assert attributes["href"].removeprefix("#") in parsed.ids
+        if tag == "svg" and attributes.get("role") == "img":
+            assert attributes["aria-label"]
+    for result in record.results:
+        assert f"{result.splits['test'].accuracy:.3f}" in text
+    assert record.command in text
+    assert record.environment.versions["torch"] in text
+    assert record.recipe["description"] in text
+    # Headings never skip a level.
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_the_answer_names_the_best_cut_as_the_record_has_it() -> None:
+    record = CASES["5 classes"]
+    best = max(record.results, key=lambda r: r.accuracy["val"])
+    page = page_of(record)
+    answer = re.search(r'<p class="answer">(.*?)</p>', page, re.DOTALL)
+    assert answer is not None
+    assert f"<strong><bdi>{best.cut}</bdi></strong>" in answer[1]
+    test = best.splits["test"]
+    assert f"{test.accuracy:.3f} (95 % interval {test.accuracy_low:.3f}" in answer[1]
+    assert "the intervals" in answer[1]
+
+
+def test_the_data_of_the_script_is_the_records() -> None:
+    record = CASES["2 heads"]
+    (run,) = Parsed(page_of(record)).data
+    for result, written in zip(record.results, run["results"], strict=True):
+        assert written["cut"] == result.cut
+        assert list(written["splits"]) == ["test", "val"]
+        for split, metrics in result.splits.items():
+            assert written["splits"][split]["confusion"] == metrics.confusion
+            assert written["splits"][split]["accuracy"][0] == round(metrics.accuracy, 4)
+    assert run["classes"] == [[k, v] for k, v in record.dataset.classes.items()]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text_everywhere(name: str, tmp_path: Path) -> None:
+    classes = named([name, "dog"])
+    results = [make_result(name, {"val": 5, "test": 6}, classes)]
+    record = make_record(
+        results,
+        classes,
+        name=name.replace("\ud800", ""),
+        command=f"featx run {name}",
+        notes=[name],
+        recipe={"description": name, name: name},
+    )
+    exhibits = make_exhibits(record)
+    heat = exhibits.heat_maps[0]
+    heat = heat.model_copy(update={"about": {name: name}})
+    exhibits = exhibits.model_copy(update={"notes": [name], "heat_maps": [heat]})
+    put_exhibits(make_exhibits(simple_record()), tmp_path)
+    page = page_of(record, Beside(exhibits, tmp_path, (name,)))
+    _is_harmless(page)
+    _is_harmless(render_merged(name, [Source(record, NOTHING)] * 2))
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_any_class_name_is_text(name: str) -> None:
+    record = simple_record(named([name, "dog"]), n_cuts=1, notes=[name])
+    parsed = _is_harmless(page_of(record))
+    assert parsed.data[0]["classes"][1] == [1, "dog"]
+
+
+def _is_harmless(page: str) -> Parsed:
+    page.encode()
+    parsed = Parsed(page)
+    scripts = [a for tag, a in parsed.tags if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    for tag, attributes in parsed.tags:
+        assert not any(key.startswith("on") for key in attributes), (tag, attributes)
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/")
+    # Nothing turns the direction of what stands around it.
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200f\0]", page)
+    longest = max(len(t) for tag, ts in parsed.texts.items() if tag in ("bdi", "text") for t in ts)
+    assert longest <= 2000
+    return parsed
+
+
+@pytest.mark.parametrize("case", ["5 classes", "100 classes"])
+def test_the_policy_allows_the_own_script_and_nothing_else(case: str, tmp_path: Path) -> None:
+    page = with_exhibits(CASES[case], tmp_path)
+    parsed = Parsed(page)
+    policy = next(
+        a["content"] for t, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert "default-src 'none'" in policy
+    assert "img-src data:;" in policy
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    outside = re.sub(r"http://www\.w3\.org/2000/svg", "", page)
+    assert "http:" not in re.sub(r"https?://[^\s<]*(tar\.gz|zip)", "", outside)
+    for _, attributes in parsed.tags:
+        for key in ("src", "href", "action", "data", "poster"):
+            assert (attributes.get(key) or "#").startswith(("#", "data:"))
+    for url in re.findall(r"url\((.{6})", page):
+        assert url == '"data:'
+
+
+def test_exhibits_are_on_the_page(tmp_path: Path) -> None:
+    record = CASES["5 classes"]
+    exhibits = make_exhibits(record)
+    put_exhibits(exhibits, tmp_path)
+    page = page_of(record, read_beside(tmp_path, record))
+    (run,) = Parsed(page).data
+    sheet = (tmp_path / "exhibits" / "tiles.png").read_bytes()
+    assert page.count(data_uri(sheet, "")) == 1
+    assert run["sheet"] == {"tile": TILE, "columns": COLUMNS, "n": 400, "shown": 64}
+    for shown in exhibits.results:
+        written = next(r for r in run["results"] if r["cut"] == shown.cut)["shown"][shown.split]
+        assert [(c.label, c.predicted, c.n) for c in shown.cells] == [
+            tuple(c[:3]) for c in written["cells"]
+        ]
+        image = shown.cells[0].images[0]
+        assert written["cells"][0][3][0] == [
+            image.index, image.label, image.tile, image.predicted, image.score,
+        ]  # fmt: skip
+    assert len(run["maps"]) == len(record.cuts)
+    text = Parsed(page).all_text()
+    for word in ("Linear CKA", "Evidence of the linear head", "exact", "pixel for pixel",
+                 "Images are a sample.", "32 x 32"):  # fmt: skip
+        assert word in text
+    for file in exhibits.heat_maps[0].files.values():
+        assert data_uri((tmp_path / file).read_bytes(), "") in page
+
+
+def test_exhibits_of_another_run_are_left_out_with_a_note(tmp_path: Path) -> None:
+    record = CASES["5 classes"]
+    put_exhibits(make_exhibits(record), tmp_path)
+    later = record.model_copy(update={"created": "2027-01-01T00:00:00+00:00"})
+    page = page_of(later, read_exhibits(tmp_path, later))
+    assert "Images and curves are left out" in page
+    assert "data:image" not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["results"][0]["cells"][0].update(label=77), "label 77"),
+        (lambda d: d["maps"][0]["x"].pop(), "unequal numbers"),
+        (lambda d: d["results"][0].update(cut="nowhere"), "'nowhere'"),
+        (lambda d: d["data"]["samples"]["train"][0].update(tile=400), "tile 400 of 400"),
+        (lambda d: d["similarity"]["matrix"].pop(), "not a square"),
+        (lambda d: d.update(surprise=1), "surprise"),
+    ],
+)
+def test_damaged_exhibits_are_refused_with_what_to_do(
+    change: Any, said: str, tmp_path: Path
+) -> None:
+    record = CASES["5 classes"]
+    put_exhibits(make_exhibits(record), tmp_path)
+    path = tmp_path / "exhibits.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(FeatxError, match=said) as caught:
+        read_beside(tmp_path, record)
+    assert "Run the experiment again" in str(caught.value)
+    path.write_text("{")
+    with pytest.raises(FeatxError, match="no valid exhibits"):
+        read_beside(tmp_path, record)
+
+
+def test_pictures_come_from_their_folder_alone(tmp_path: Path) -> None:
+    record = CASES["5 classes"]
+    exhibits = make_exhibits(record)
+    put_exhibits(exhibits, tmp_path / "report")
+    (tmp_path / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    beside = Beside(exhibits, tmp_path / "report")
+    for file in ("../secret.png", "exhibits/../../secret.png", str(tmp_path / "secret.png")):
+        with pytest.raises(FeatxError, match="not in its folder"):
+            beside.picture(file)
+    with pytest.raises(FeatxError, match="no picture to read"):
+        beside.picture("exhibits/none.png")
+    with pytest.raises(FeatxError, match="neither PNG"):
+        data_uri(b"<svg onload=alert(1)>", "x.svg")
+
+
+def test_the_page_is_written_rebuilt_to_the_same_bytes_and_merged(tmp_path: Path) -> None:
+    for place, record in (("a", CASES["5 classes"]), ("b", CASES["2 heads"])):
+        put_exhibits(make_exhibits(record), tmp_path / place)
+        write_report(record, tmp_path / place)
+        first = (tmp_path / place / "index.html").read_bytes()
+        rebuild_report(tmp_path / place)
+        assert (tmp_path / place / "index.html").read_bytes() == first
+    write_report(TRAININGS["5 classes"], tmp_path / "c")
+    merged = write_merged([tmp_path / p for p in "abc"], tmp_path / "all")
+    assert merged == tmp_path / "all" / "index.html"
+    parsed = Parsed(merged.read_text())
+    assert len(parsed.data) == 3
+    assert len(parsed.ids) == len(set(parsed.ids))
+    with pytest.raises(FeatxError, match="would be overwritten"):
+        write_merged([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+
+
+OTHERS = {
+    **{f"training, {name}": record for name, record in TRAININGS.items()},
+    **{f"study, {name}": record for name, record in STUDIES.items()},
+    **{f"comparison, {name}": record for name, record in COMPARISONS.items()},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_pages_of_other_records_are_whole(case: str) -> None:
+    record = OTHERS[case]
+    parsed = Parsed(page_of(record))
+    text = parsed.all_text()
+    assert record.command in text
+    assert len(parsed.ids) == len(set(parsed.ids))
+    for attributes in (a for tag, a in parsed.tags if tag == "a"):
+        assert attributes["href"].removeprefix("#") in parsed.ids
+    assert parsed.tags[[t for t, _ in parsed.tags].index("p") :][0][1] == {"class": "question"}
+
+
+def test_a_merged_page_ranks_the_rows_of_all_runs() -> None:
+    records = [CASES["5 classes"], CASES["2 heads"], COMPARISONS["2 approaches"]]
+    page = render_merged("all", [Source(record, NOTHING) for record in records])
+    table = page[page.index("All results, ranked") :]
+    table = table[: table.index("</table>")]
+    scores = [float(v) for v in re.findall(r'<td data-v="(0\.\d+)">', table)[::2]]
+    wanted = [r.accuracy["val"] for record in records[:2] for r in record.results]
+    wanted += [a.splits["val"].accuracy for a in records[2].approaches]
+    assert scores == pytest.approx(sorted(wanted, reverse=True), abs=5e-4)
+
+
+@given(st.floats(0.01, 1e17))
+def test_a_shown_count_sorts_as_what_it_counts(n: float) -> None:
+    assert sort_value(human_count(n)) == pytest.approx(n, rel=0.006)
+
+
+@given(st.floats(0.01, 1e6))
+def test_a_shown_duration_sorts_as_what_it_lasts(seconds: float) -> None:
+    assert sort_value(human_seconds(seconds)) == pytest.approx(seconds, rel=0.06, abs=0.6)
+
+
+@pytest.mark.parametrize("text", ["layer4", "3 dogs", "svm", "-", "", "1.2.3", "yes"])
+def test_words_are_no_numbers(text: str) -> None:
+    assert sort_value(text) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20))
+def test_the_pareto_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    def beaten(p: tuple[int, int]) -> bool:
+        return any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)
+
+    assert {points[i] for i in pareto(points)} == {p for p in points if not beaten(p)}
+
+
+@pytest.mark.slow
+def test_a_hundred_cuts_of_a_hundred_classes_stay_small(tmp_path: Path) -> None:
+    classes = named([f"class number {i}" for i in range(100)])
+    first = make_result("block0", {"val": 4000, "test": 4000}, classes, n=10_000)
+    results = [first.model_copy(update={"cut": f"block{i}"}) for i in range(100)]
+    record = make_record(results, classes)
+    put_exhibits(make_exhibits(record, n_tiles=1000, n_points=500, n_curve=60), tmp_path)
+    page = page_of(record, read_beside(tmp_path, record))
+    assert len(page.encode()) < 25_000_000
+    assert "are left out" in page
+    # The best cut keeps its images.
+    best = Parsed(page).data[0]["results"][0]
+    assert best["shown"]["test"]["cells"]
+
+
+def test_the_usual_page_stays_under_10_megabytes(tmp_path: Path) -> None:
+    page = with_exhibits(CASES["12 cuts spread"], tmp_path, n_tiles=1500, per_cell=12, n_points=800)
+    assert len(page.encode()) < 10_000_000
