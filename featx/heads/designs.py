@@ -32,6 +32,8 @@ BLOCK_VALUES = 2**21
 _BLOCK_ROWS = 2048
 # Small features are kept in double precision as well once they were converted that often.
 _CONVERSIONS, COPY_BYTES = 4, 2**27
+# Sums of squares up to which single precision is used: its own range is 3e38.
+SINGLE_RANGE = 1e30
 
 
 class Design:
@@ -81,7 +83,6 @@ class Design:
         self._source, self._intercept, self.workers = X, intercept, workers
         self.n_rows, self._n_features = int(X.shape[0]), int(X.shape[1])
         self.n_columns = self._n_features + (intercept is not None)
-        self.single = single
         self._block_rows = max(1, min(self.n_rows, block_values // max(1, self._n_features)))
         self._held: npt.NDArray[Any] | None = in_memory(X) if resident else None
         # A copy in double precision, where conversions would cost more.
@@ -91,6 +92,8 @@ class Design:
         self._kernel_bytes = kernel_bytes
         squares = self._over_blocks(lambda rows, x: float(np.einsum("ij,ij->", x, x)), DOUBLE)
         self.mean_square = sum(squares) / self.n_rows + (intercept or 0.0) ** 2
+        # Sums over rows must stay in the range of single precision.
+        self.single = single and self.n_rows * self.mean_square < SINGLE_RANGE
 
     def _slices(self) -> list[slice]:
         starts = range(0, self.n_rows, self._block_rows)

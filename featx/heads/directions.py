@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from featx.heads.blocks import FloatArray
 from featx.heads.conjugate import conjugate_gradients
-from featx.heads.designs import DOUBLE, SINGLE, Design
+from featx.heads.designs import DOUBLE, SINGLE, SINGLE_RANGE, Design
 from featx.heads.lapack import Matrix
 from featx.heads.shared_gram import SharedGram, factorized
 
@@ -62,8 +62,6 @@ _MOST_PRODUCTS, _MOST_CORRECTIONS = 60, 4
 _EXACT_CORRECTIONS = 20
 # What may be left of the equations over rows, beside the hinges.
 _LEFT, _EXACT_LEFT = 1e-3, 1e-9
-# Sums of squares up to which single precision is used: its own range is 3e38.
-_SINGLE_RANGE = 1e30
 
 
 @dataclass
@@ -137,7 +135,7 @@ class Directions:
         self._design, self._signs, self._weights, self._shared = design, signs, weights, shared
         # Sums over rows must stay in the range of single precision.
         largest = design.n_rows * design.mean_square * float(weights.max(initial=0.0))
-        self.single = np.full(len(signs), design.single and largest < _SINGLE_RANGE)
+        self.single = np.full(len(signs), design.single and largest < SINGLE_RANGE)
         self.coarse = self.single.copy()
         # Per problem the weights of the rows its Gram matrix holds, the matrix, and a factor.
         self._grams: dict[int, tuple[FloatArray, Matrix]] = {}

@@ -88,7 +88,6 @@ def heat_maps_of(
     ]
     shown = [ShownImage(index=row, label=int(split.y[row])) for row in rows]
     exhibits, files = heat_map_exhibits(kept, seen_images(images, prepared.settings), shown, name)
-    notes.append("Every heat map is coloured over its own range, which its caption says.")
     return HeatMaps(exhibits, files, notes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
-from featx.evaluate.exhibits import EXHIBITS_NAME, Exhibits
+from featx.evaluate.exhibits import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits
 from featx.evaluate.reading import read_exhibits
 from featx.evaluate.records import RunRecord
 
@@ -31,7 +31,13 @@ class Beside:
     def picture(self, file: str) -> bytes:
         """Return the bytes of a picture that the exhibits name; `FeatxError` if there is none."""
         assert self.folder is not None
-        path = self.folder / file
+        folder, path = self.folder / EXHIBITS_FOLDER, self.folder / file
+        # Links in the folder may lead elsewhere.
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise FeatxError(
+                f"{self.folder / EXHIBITS_NAME} names the picture '{file}', which is not in its "
+                f"folder '{EXHIBITS_FOLDER}'. {_AGAIN}"
+            )
         try:
             return path.read_bytes()
         except OSError as error:

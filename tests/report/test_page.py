@@ -236,7 +236,7 @@ def test_exhibits_of_another_run_are_left_out_with_a_note(tmp_path: Path) -> Non
     record = CASES["5 classes"]
     put_exhibits(make_exhibits(record), tmp_path)
     later = record.model_copy(update={"created": "2027-01-01T00:00:00+00:00"})
-    page = page_of(later, read_exhibits(tmp_path, later))
+    page = page_of(later, read_beside(tmp_path, later))
     assert "Images and curves are left out" in page
     assert "data:image" not in page
 
@@ -247,7 +247,10 @@ def test_exhibits_of_another_run_are_left_out_with_a_note(tmp_path: Path) -> Non
         (lambda d: d["results"][0]["cells"][0].update(label=77), "label 77"),
         (lambda d: d["maps"][0]["x"].pop(), "unequal numbers"),
         (lambda d: d["results"][0].update(cut="nowhere"), "'nowhere'"),
-        (lambda d: d["data"]["samples"]["train"][0].update(tile=400), "tile 400 of 400"),
+        (
+            lambda d: d["data"]["samples"]["train"][0].update(tile=400),
+            "thumbnail 400; there are 400",
+        ),
         (lambda d: d["similarity"]["matrix"].pop(), "not a square"),
         (lambda d: d.update(surprise=1), "surprise"),
     ],
@@ -265,7 +268,7 @@ def test_damaged_exhibits_are_refused_with_what_to_do(
         read_beside(tmp_path, record)
     assert "Run the experiment again" in str(caught.value)
     path.write_text("{")
-    with pytest.raises(FeatxError, match="no valid exhibits"):
+    with pytest.raises(FeatxError, match="not valid JSON"):
         read_beside(tmp_path, record)
 
 
