@@ -33,6 +33,8 @@ BASE = {
     "jobs": 1,
     "C": 0.01,
     "max_iter": 5000,
+    # Tested in test_exhibits.py and test_heat_maps.py.
+    "exhibits": False,
 }
 
 
@@ -184,8 +186,7 @@ def test_a_second_run_extracts_nothing(places, monkeypatch) -> None:
         raise AssertionError("extracted again")
 
     monkeypatch.setattr(Capture, "__call__", refuse)
-    # Heat maps look at a few images once more.
-    second = featx.run(recipe.model_copy(update={"exhibits": False}))
+    second = featx.run(recipe)
     assert [r.accuracy for r in first.results] == [r.accuracy for r in second.results]
 
 
