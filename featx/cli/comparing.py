@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def compare_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a comparison, or print its plan."""
-    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.console import ConsoleProgress, out, tell_places
     from featx.pipeline import compared_runs, finished_record, run_comparison
 
     if dry_run:
@@ -22,7 +22,7 @@ def compare_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
         return
     record, report = run_comparison(recipe, progress=ConsoleProgress())
     print_comparison(record)
-    out().print(f"Report: {report}", soft_wrap=True)
+    tell_places(report)
 
 
 def print_comparison(record: ComparisonRecord) -> None:

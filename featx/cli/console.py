@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -146,3 +147,9 @@ class _Rate:
         if self.per_s >= 10:
             return f"{self.per_s:,.0f} {self.unit}/s"
         return f"{self.per_s:.2g} {self.unit}/s"
+
+
+def tell_places(report: Path) -> None:
+    """Print where a report's page and its Markdown are, last of all that a run prints."""
+    out().print(f"Page: {report.with_name('index.html')}", soft_wrap=True)
+    out().print(f"Report: {report}", soft_wrap=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a recipe, or print its plan."""
-    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.console import ConsoleProgress, out, tell_places
     from featx.cli.plans import plan_table, summary
     from featx.pipeline import jobs_that_fit, make_plan, prepare_fit, run_prepared
 
@@ -30,7 +30,7 @@ def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     progress.say(summary(prepared, plan))
     record, report = run_prepared(prepared, plan, progress=progress)
     print_record(record)
-    out().print(f"Report: {report}", soft_wrap=True)
+    tell_places(report)
 
 
 def fits_in_words(recipe: Recipe) -> str:

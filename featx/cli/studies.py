@@ -14,7 +14,7 @@ def run_study_and_print(study: Study, *, dry_run: bool = False) -> None:
     if study.is_single:
         run_single(study.recipe, dry_run=dry_run)
         return
-    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.console import ConsoleProgress, out, tell_places
     from featx.pipeline import finished_runs, run_study
 
     if dry_run:
@@ -26,7 +26,7 @@ def run_study_and_print(study: Study, *, dry_run: bool = False) -> None:
     progress.say(study_in_words(study))
     record, report = run_study(study, progress=progress)
     print_study(record)
-    out().print(f"Report: {report}", soft_wrap=True)
+    tell_places(report)
 
 
 def run_single(recipe: Recipe, *, dry_run: bool = False) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def train_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a training, or print its plan."""
-    from featx.cli.console import ConsoleProgress, out
+    from featx.cli.console import ConsoleProgress, out, tell_places
     from featx.pipeline import prepare_training, raise_if_diverged, run_tracked_training
 
     progress = ConsoleProgress()
@@ -25,7 +25,7 @@ def train_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     progress.say(training_in_words(prepared))
     record, report = run_tracked_training(prepared, progress=progress)
     print_training(record)
-    out().print(f"Report: {report}", soft_wrap=True)
+    tell_places(report)
     if record.model_file:
         model = recipe.report_path / record.model_file
         out().print(f"Model: {model} (use it: --backbone {model})", soft_wrap=True)

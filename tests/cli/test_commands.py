@@ -189,7 +189,7 @@ def test_fit_svm_prints_reports_and_a_ranking_and_keeps_the_record() -> None:
     for word in ("precision", "recall", "f1-score", "support", "macro avg", "weighted avg"):
         assert text.count(word) == 4
     assert "mine: cuts ranked" in text
-    assert "Report: reports/mine/report.md" in text
+    assert "Page: reports/mine/index.html\nReport: reports/mine/report.md" in text
     record = json.loads(Path("reports/mine/results.json").read_text())
     accuracy = record["results"][0]["accuracy"]
     assert set(accuracy) == {"val", "test"}
