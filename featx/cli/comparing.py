@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from featx.recipes import Recipe
 
 
-def compare_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
-    """Run a comparison, or print its plan."""
+def compare_and_print(recipe: Recipe, *, dry_run: bool = False, show: bool = False) -> None:
+    """Run a comparison, or print its plan; open its page if that is asked for."""
     from featx.cli.console import ConsoleProgress, out, tell_places
+    from featx.cli.places import open_page
     from featx.pipeline import compared_runs, finished_record, run_comparison
 
     if dry_run:
@@ -23,6 +24,8 @@ def compare_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     record, report = run_comparison(recipe, progress=ConsoleProgress())
     print_comparison(record)
     tell_places(report)
+    if show:
+        open_page(report.with_name("index.html"))
 
 
 def print_comparison(record: ComparisonRecord) -> None:

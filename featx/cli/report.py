@@ -22,12 +22,13 @@ def report(
 
     Example:  featx report demo --open
     """
+    from featx.cli.places import report_folder, tell_page
     from featx.errors import UsageError
     from featx.report import write_merged
 
-    folders = [_folder(name, out) for name in names]
+    folders = [report_folder(name, out) for name in names]
     if merged:
-        _tell(write_merged(folders, Path(out) / merged), show)
+        tell_page(write_merged(folders, Path(out) / merged), show)
     elif len(folders) > 1:
         raise UsageError(
             f"There are {len(folders)} reports: expected one, or the name of a page to merge them "
@@ -37,32 +38,13 @@ def report(
         _rebuild(folders[0], show)
 
 
-def _folder(name: str, out: str) -> Path:
-    """Return the folder of a report; `UnknownName` if there is none."""
-    from featx.errors import UnknownName
-
-    folder = Path(name) if (Path(name) / "results.json").is_file() else Path(out) / name
-    if not (folder / "results.json").is_file():
-        there = sorted(path.parent.name for path in Path(out).glob("*/results.json"))
-        raise UnknownName("Report", name, there, where=str(out), hint="It needs a results.json.")
-    return folder
-
-
 def _rebuild(folder: Path, show: bool) -> None:
+    from featx.cli.places import tell_page
     from featx.cli.printing import print_any_record
     from featx.evaluate import read_record
     from featx.report import rebuild_report
 
     path = rebuild_report(folder)
     print_any_record(read_record(folder / "results.json"))
-    _tell(path.parent / "index.html", show)
+    tell_page(path.parent / "index.html", show)
     typer.echo(f"Report: {path}")
-
-
-def _tell(page: Path, show: bool) -> None:
-    """Say where the page is, and open it if that was asked for and a browser is there."""
-    import webbrowser
-
-    typer.echo(f"Page: {page}")
-    if show and not webbrowser.open(page.resolve().as_uri()):
-        typer.echo("No browser could be started: open the page by hand.", err=True)

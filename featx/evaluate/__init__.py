@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SplitMetrics,
         evaluate_predictions,
         format_report,
+        newcombe_interval,
         wilson_interval,
     )
     from featx.evaluate.paired import (
@@ -72,6 +73,7 @@ _HOME = {
     "SplitMetrics": "featx.evaluate.metrics",
     "evaluate_predictions": "featx.evaluate.metrics",
     "format_report": "featx.evaluate.metrics",
+    "newcombe_interval": "featx.evaluate.metrics",
     "wilson_interval": "featx.evaluate.metrics",
     "holm": "featx.evaluate.paired",
     "mcnemar_exact": "featx.evaluate.paired",
@@ -143,6 +145,7 @@ __all__ = [
     "format_report",
     "holm",
     "mcnemar_exact",
+    "newcombe_interval",
     "paired_difference",
     "ranking",
     "ranking_split",

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from featx.evaluate.records import StrictRecord
 
 EXHIBITS_NAME = "exhibits.json"
 EXHIBITS_FOLDER = "exhibits"
+RATE_RANGE_NAME = "lr-range.json"
 EXHIBITS_VERSION: Literal[1] = 1
 
 
@@ -156,6 +157,24 @@ class HeatMapExhibit(StrictRecord):
     files: dict[str, str]
     about: dict[str, str] = Field(default_factory=dict)
     exact: bool = False
+
+
+class RateRangeExhibit(StrictRecord):
+    """What ``lr-range.json`` holds: a learning-rate range test in the report's folder.
+
+    `rates` and `losses` (smoothed) have a value per step; `suggestion` is the rate at which the
+    loss falls fastest, None if it never falls.
+    """
+
+    rates: list[float] = Field(min_length=1)
+    losses: list[float]
+    suggestion: float | None = None
+
+    @model_validator(mode="after")
+    def _a_loss_per_rate(self) -> RateRangeExhibit:
+        if len(self.rates) != len(self.losses) or min(self.rates) <= 0:
+            raise ValueError("expected as many losses as rates, and rates above 0")
+        return self
 
 
 class Exhibits(StrictRecord):

@@ -64,8 +64,10 @@ class Design:
     ----------
     n_rows, n_columns : int
         Shape, with the intercept's column.
+    column_squares : ndarray of shape (n_columns,), float64
+        Mean square of each column.
     mean_square : float
-        Mean squared length of a row.
+        Mean squared length of a row: their sum.
     """
 
     def __init__(
@@ -90,8 +92,12 @@ class Design:
         self._conversions, self._copy_bytes = 0, min(copy_bytes, COPY_BYTES)
         self._kernels: dict[Any, Matrix] = {}
         self._kernel_bytes = kernel_bytes
-        squares = self._over_blocks(lambda rows, x: float(np.einsum("ij,ij->", x, x)), DOUBLE)
-        self.mean_square = sum(squares) / self.n_rows + (intercept or 0.0) ** 2
+        squares = self._over_blocks(lambda rows, x: np.einsum("ij,ij->j", x, x), DOUBLE)
+        self.column_squares: FloatArray = np.zeros(self.n_columns)
+        self.column_squares[: self._n_features] = sum(squares) / self.n_rows
+        if intercept is not None:
+            self.column_squares[-1] = intercept**2
+        self.mean_square = float(self.column_squares.sum())
         # Sums over rows must stay in the range of single precision.
         self.single = single and self.n_rows * self.mean_square < SINGLE_RANGE
 

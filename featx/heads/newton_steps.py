@@ -172,7 +172,9 @@ class Group:
                 normal = self._design.gradients(alpha * self._signs[live], by)
                 nearer = np.minimum(nearer, 1.0 - _dual_values(alpha, normal, loss) / value)
             if by == DOUBLE:
+                # The dual value 0 is always feasible: a gap of 1 says that nothing is known.
                 nearer += self._rounding(live, C, weights * hinge) / value
+                nearer = np.minimum(nearer, 1.0)
             # Rows of weight 0 take no part.
             active = (hinge > 0) & (weights > 0)
             # A problem that changes to double precision now has not taken a step in it.
@@ -204,7 +206,8 @@ class Group:
 
     def _rounding(self, live: npt.NDArray[np.intp], C: float, weighted: FloatArray) -> FloatArray:
         """Return what rounding of the scores can make of P: it matters for huge C."""
-        lengths = np.sqrt((self._w[live] ** 2).sum(axis=1) * self._design.mean_square)
+        # The terms of a score, column by column: an intercept is not as large as a row is long.
+        lengths = np.sqrt(self._w[live] ** 2 @ self._design.column_squares)
         error = 4.0 * float(np.finfo(np.float64).eps) * (lengths + 1.0)
         squares = np.broadcast_to(self._costs(live), weighted.shape).sum(axis=1)
         return C * error * (2.0 * weighted.sum(axis=1) + error * squares)

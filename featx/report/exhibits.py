@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
-from featx.evaluate.exhibits import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits
+from featx.evaluate.exhibits import (
+    EXHIBITS_FOLDER,
+    EXHIBITS_NAME,
+    RATE_RANGE_NAME,
+    Exhibits,
+    RateRangeExhibit,
+)
 from featx.evaluate.reading import read_exhibits
 from featx.evaluate.records import RunRecord
+from featx.evaluate.training_records import TrainingRecord
 
 if TYPE_CHECKING:
     from featx.evaluate.reading import Record
@@ -22,11 +30,15 @@ _KINDS = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"RIFF", "w
 
 @dataclass(frozen=True)
 class Beside:
-    """What was found beside a record: exhibits or None, their folder, what a reader must know."""
+    """What was found beside a record: exhibits or None, their folder, what a reader must know.
+
+    `rates` is the range test of a training, where one was run into the same folder.
+    """
 
     exhibits: Exhibits | None = None
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+    rates: RateRangeExhibit | None = None
 
     def picture(self, file: str) -> bytes:
         """Return the bytes of a picture that the exhibits name; `FeatxError` if there is none."""
@@ -72,6 +84,27 @@ def read_beside(folder: str | Path, record: Record) -> Beside:
         If the file is damaged, or contradicts the record or itself.
     """
     folder = Path(folder)
+    beside = _read_exhibits(folder, record)
+    if not isinstance(record, TrainingRecord):
+        return beside
+    rates, notes = _read_rates(folder)
+    return dataclasses.replace(beside, rates=rates, notes=(*beside.notes, *notes))
+
+
+def _read_rates(folder: Path) -> tuple[RateRangeExhibit | None, tuple[str, ...]]:
+    """Return the range test in a folder, or None and a note where it cannot be read."""
+    path = folder / RATE_RANGE_NAME
+    try:
+        return RateRangeExhibit.model_validate_json(path.read_bytes()), ()
+    except FileNotFoundError:
+        return None, ()
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        return None, (f"The range test is left out: {RATE_RANGE_NAME} cannot be read ({reason}).",)
+
+
+def _read_exhibits(folder: Path, record: Record) -> Beside:
+    """Return the exhibits of a record, a note where they are another one's."""
     path = folder / EXHIBITS_NAME
     exhibits = read_exhibits(folder)
     if exhibits is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from featx.evaluate.reading import ranking
 from featx.report.canvas import (
     COLOURS,
     DARK,
@@ -26,6 +27,8 @@ from featx.report.class_figures import (
 from featx.report.labels import drawable, label_axis, plain
 from featx.report.text import HEAD_NAMES, SPLIT_NAMES
 
+MOST_CONFUSION_FIGURES = 24
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,14 +36,21 @@ if TYPE_CHECKING:
 
 
 def probe_figures(record: RunRecord) -> list[ReportFigure]:
-    """Return every figure of a probe's report."""
+    """Return every figure of a probe's report.
+
+    Of many results only the best `MOST_CONFUSION_FIGURES` get a confusion matrix as a picture:
+    drawing a hundred large ones takes longer than the rest of the report. The page has all of them.
+    """
     figures = [
         ReportFigure("accuracy.png", png(accuracy_figure(record)), _accuracy_alt(record)),
         ReportFigure(
             "classes.png", png(classes_figure(record.dataset)), classes_alt(record.dataset)
         ),
     ]
+    best = {id(result) for result in ranking(record)[:MOST_CONFUSION_FIGURES]}
     for index, result in enumerate(record.results):
+        if id(result) not in best:
+            continue
         slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{result.cut}-{result.head}").strip("-")[:60]
         split = shown_split(result.splits)
         of = (result.cut, HEAD_NAMES[result.head], split, result.splits[split])

@@ -13,6 +13,7 @@ from featx.errors import CacheError, FeatxError
 from featx.evaluate.reading import RECORD_NAME, read_record
 from featx.evaluate.records import RunRecord
 from featx.report.canvas import ReportFigure
+from featx.report.differences import Compared, compare_records
 from featx.report.exhibits import read_beside
 from featx.report.figures import draw_figures
 from featx.report.markdown import render_markdown
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FIGURES = "figures"
 PAGE_NAME = "index.html"
 # A page draws these by itself, from the same record.
-_DRAWN_BY_PAGE = ("classes.png", "confusion.png")
+_DRAWN_BY_PAGE = ("classes.png", "confusion.png", "history.png")
 # Every figure that a report of any kind may have.
 _OURS = re.compile(
     r"(accuracy|classes|confusion|confusion-\d{2,}-[A-Za-z0-9-]*|curves|history|time)\.png"
@@ -103,12 +104,7 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> Path:
     """
     from featx.report.page import Source, render_merged
 
-    out = Path(out)
-    if (out / RECORD_NAME).exists():
-        raise FeatxError(
-            f"'{out}' is the report of a run, whose page would be overwritten: expected a folder "
-            f"without {RECORD_NAME}. Choose another name for the merged page."
-        )
+    out = page_folder(out)
     sources = []
     for folder in map(Path, folders):
         record = read_record(folder / RECORD_NAME)
@@ -117,6 +113,63 @@ def write_merged(folders: Sequence[str | Path], out: str | Path) -> Path:
     page = out / PAGE_NAME
     _write(page, render_merged(out.name, sources).encode())
     return page
+
+
+def read_compared(folders: Sequence[str | Path]) -> Compared:
+    """Read the records of several reports and set them beside each other.
+
+    Raises
+    ------
+    FeatxError
+        If a record cannot be read, two of the folders are the same, or nothing was measured in all
+        of them.
+    """
+    places = [Path(folder).resolve() for folder in folders]
+    for place in places:
+        if places.count(place) > 1:
+            raise FeatxError(f"The report in '{place}' is named twice: expected different ones.")
+    records = [read_record(place / RECORD_NAME) for place in places]
+    names = [record.name for record in records]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    compared = compare_records(names, records)
+    if isinstance(compared, str):
+        raise FeatxError(compared)
+    return compared
+
+
+def write_differences(compared: Compared, out: str | Path) -> Path:
+    """Write the page of differences between runs; return ``index.html``.
+
+    Parameters
+    ----------
+    compared : Compared
+        From `read_compared`.
+    out : str or Path
+        The page's folder; made if it is not there. Its name is the page's title.
+
+    Raises
+    ------
+    FeatxError
+        If `out` holds a report of its own, or the disk refuses.
+    """
+    from featx.report.page import render_differences
+
+    out = page_folder(out)
+    page = out / PAGE_NAME
+    _write(page, render_differences(out.name, compared).encode())
+    return page
+
+
+def page_folder(out: str | Path) -> Path:
+    """Return the folder of a page of several runs; `FeatxError` if it holds a run's own report."""
+    out = Path(out)
+    if (out / RECORD_NAME).exists():
+        raise FeatxError(
+            f"'{out}' is the report of a run, whose page would be overwritten: expected a folder "
+            f"without {RECORD_NAME}. Choose another name for the page of several runs."
+        )
+    return out
 
 
 def _write_views(record: Record, folder: Path) -> Path:

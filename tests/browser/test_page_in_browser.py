@@ -13,7 +13,7 @@ from exhibit_cases import COLUMNS, make_exhibits, put_exhibits
 from record_cases import COMPARISONS, STUDIES, TRAININGS
 from report_cases import CASES, named, simple_record
 
-from featx.report import write_merged, write_report
+from featx.report import read_compared, write_differences, write_merged, write_report
 
 RECORD = CASES["5 classes"]
 EXHIBITS = make_exhibits(RECORD)
@@ -34,6 +34,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(STUDIES["24 runs"], folder / "study")
     write_report(COMPARISONS["12 approaches"], folder / "comparison")
     write_merged([folder / n for n in ("probe", "heads", "training")], folder / "merged")
+    several = read_compared([folder / n for n in ("probe", "heads", "comparison")])
+    write_differences(several, folder / "differences")
     return folder
 
 
@@ -55,7 +57,7 @@ def find_all(browser: Any, css: str) -> list[Any]:
     return browser.find_elements("css selector", css)
 
 
-EVERY = ("probe", "heads", "hostile", "training", "study", "comparison", "merged")
+EVERY = ("probe", "heads", "hostile", "training", "study", "comparison", "merged", "differences")
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -14,7 +14,12 @@ from scipy.stats import norm
 from sklearn.metrics import classification_report, confusion_matrix
 
 from featx.errors import DataError
-from featx.evaluate import evaluate_predictions, format_report, wilson_interval
+from featx.evaluate import (
+    evaluate_predictions,
+    format_report,
+    newcombe_interval,
+    wilson_interval,
+)
 
 # Not ascending: the report keeps the order it is given.
 CLASSES = {7: "horse", 5: "dog", 6: "frog", -1: "none of them"}
@@ -173,3 +178,26 @@ def test_metrics_refuse_what_json_cannot_hold_and_do_not_change() -> None:
     for change in ({"accuracy": math.nan}, {"n": 0}, {"auc": 0.5}):
         with pytest.raises(ValidationError):
             type(metrics).model_validate(metrics.model_dump() | change)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_is_newcombes(a, b, low, high) -> None:
+    # Newcombe (1998), table II, method 10.
+    assert newcombe_interval(*a, *b) == pytest.approx((low, high), abs=6e-5)
+    assert newcombe_interval(*b, *a) == pytest.approx((-high, -low), abs=6e-5)
+
+
+def test_a_difference_needs_proportions() -> None:
+    with pytest.raises(DataError, match="5 of 4 is no proportion"):
+        newcombe_interval(1, 2, 5, 4)

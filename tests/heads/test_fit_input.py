@@ -56,6 +56,14 @@ def test_the_largest_values_of_float32_are_still_solved() -> None:
     assert 0.0 <= fit.duality_gap <= 1.0
 
 
+def test_long_rows_beside_an_intercept_do_not_cost_the_gap() -> None:
+    X, y = blobs(30, 2, 2, apart=3.0)
+    fit = fit_svm(X.astype(np.float64) * 1e9, y)
+    assert fit.converged
+    assert fit.duality_gap is not None
+    assert fit.duality_gap < 1e-6
+
+
 @FITS
 @pytest.mark.parametrize(
     ("X_shape", "y", "error", "text"),

@@ -75,6 +75,7 @@ def test_products_of_a_design_are_those_of_its_matrix(shape, resident, single) -
         np.testing.assert_allclose(design.gradients(R), R @ whole, atol=1e-9)
         index = np.arange(1, len(X), 3)
         np.testing.assert_array_equal(design.rows(index), whole[index])
+        np.testing.assert_allclose(design.column_squares, (whole**2).mean(axis=0))
         assert design.mean_square == pytest.approx((whole**2).sum(axis=1).mean())
         for dtype, atol in ((np.float64, 1e-9), (np.float32, 1e-2)):
             change = np.where(np.arange(len(X)) % 3 == 1, rng.standard_normal(len(X)), 0.0)

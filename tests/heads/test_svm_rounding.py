@@ -68,7 +68,8 @@ def test_the_bound_knows_what_rounding_does_to_the_objective(C) -> None:
         objective = 0.5 * (model.coef_[k] @ model.coef_[k] + model.intercept_[k] ** 2)
         objective += C * (hinge @ hinge)
         off = abs(float(objective - model.objective_[k])) / model.objective_[k]
-        assert off <= model.duality_gap_[k]
+        # A gap of 1 says that nothing is known.
+        assert off <= model.duality_gap_[k] or model.duality_gap_[k] == 1.0
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -375,3 +375,85 @@ def test_a_hundred_cuts_of_a_hundred_classes_stay_small(tmp_path: Path) -> None:
 def test_the_usual_page_stays_under_10_megabytes(tmp_path: Path) -> None:
     page = with_exhibits(CASES["12 cuts spread"], tmp_path, n_tiles=1500, per_cell=12, n_points=800)
     assert len(page.encode()) < 10_000_000
+
+
+def chart_points(page: str, label: str) -> list[str]:
+    """Return the titles of a chart's points, which hold its values."""
+    svg = next(part for part in page.split("<svg ")[1:] if label in part.split(">")[0])
+    return re.findall(r"<title>([^<]*)</title>", svg.split("</svg>")[0])
+
+
+def test_a_training_draws_every_epoch_of_every_split() -> None:
+    record = TRAININGS["12 epochs"]
+    page = page_of(record)
+    titles = chart_points(page, "Loss per epoch")
+    for epoch in record.history:
+        for split, shown in (("train", "training"), ("val", "validation"), ("test", "test")):
+            assert f"{shown}, epoch {epoch.epoch}: {epoch.loss[split]:.4g}" in titles
+    assert len(titles) == 3 * len(record.history) + 3  # the legend's
+    rates = chart_points(page, "Learning rate per epoch")
+    assert f"learning rate, epoch 1: {record.history[0].learning_rate:.4g}" in rates
+    assert f"kept: epoch {record.best_epoch}<" in page
+
+
+def test_several_trainings_share_a_chart() -> None:
+    first = TRAININGS["12 epochs"].model_copy(update={"name": "first"})
+    second = first.model_copy(update={"name": "second", "history": first.history[:4]})
+    page = render_merged("two", [Source(first, NOTHING), Source(second, NOTHING)])
+    titles = chart_points(page, "Top-1 accuracy per epoch, every training")
+    last = second.history[-1]
+    assert f"second, validation, epoch 4: {last.top1['val']:.4g}" in titles
+    assert sum(title.startswith("first, validation, epoch") for title in titles) == 12
+
+
+def test_a_trained_network_is_a_line_across_the_layer_curve() -> None:
+    record = simple_record()
+    training = TRAININGS["12 epochs"].model_copy(update={"name": "a network"})
+    page = render_merged("both", [Source(record, NOTHING), Source(training, NOTHING)])
+    svg = next(p for p in page.split("<svg ")[1:] if "Accuracy per cut of every run" in p[:400])
+    assert "a network, validation</text>" in svg
+    assert svg.split("</svg>")[0].count("line across") == 1
+
+
+def test_the_range_test_of_a_training_is_on_its_page(tmp_path: Path) -> None:
+    found = {"rates": [1e-4, 1e-3, 1e-2], "losses": [2.0, 1.5, 4.0], "suggestion": 7.5e-4}
+    (tmp_path / "lr-range.json").write_text(json.dumps(found))
+    record = TRAININGS["12 epochs"]
+    write_report(record, tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert "the loss falls fastest at 0.00075" in page
+    titles = chart_points(page, "Learning-rate range test")
+    assert "training loss, smoothed, learning rate 0.001: 1.5" in titles
+    # A probe has no such test, whatever lies in its folder.
+    assert read_beside(tmp_path, simple_record()).rates is None
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", '{"rates": [1], "losses": []}', '{"rates": [0], "losses": [1]}',
+    '{"rates": [], "losses": []}', '{"rates": [1], "losses": [NaN]}',
+])  # fmt: skip
+def test_a_damaged_range_test_is_left_out_with_a_note(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lr-range.json").write_text(text)
+    beside = read_beside(tmp_path, TRAININGS["12 epochs"])
+    assert beside.rates is None
+    assert beside.notes[0].startswith("The range test is left out: lr-range.json cannot be read (")
+
+
+def test_a_grid_is_drawn_as_parallel_lines() -> None:
+    record = STUDIES["24 runs"]
+    page = page_of(record)
+    titles = chart_points(page, "The grid: ")
+    measured = [row for row in record.rows if "val" in row.top1]
+    assert len(titles) == len(measured)
+    best = max(measured, key=lambda row: row.top1["val"])
+    assert titles[-1] == f"{best.group}: {best.top1['val']:.3f}"
+    svg = next(p for p in page.split("<svg ")[1:] if "The grid: " in p[:300]).split("</svg>")[0]
+    for axis, values in record.axes.items():
+        assert f">{axis.replace('_', ' ')}</text>" in svg
+        for value in values:
+            assert f">{value[:6]}" in svg
+
+
+def test_a_study_without_a_grid_has_no_parallel_lines() -> None:
+    record = STUDIES["24 runs"].model_copy(update={"axes": {"network": ["grid-relu"]}})
+    assert "The grid: " not in page_of(record)

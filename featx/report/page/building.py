@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from featx.evaluate.records import RunRecord
+from featx.evaluate.training_records import TrainingRecord
 from featx.report.exhibits import Beside, data_uri
-from featx.report.page.data import MAPS_BUDGET, SHOWN_BUDGET, run_data, script_json
-from featx.report.page.markup import answer_markup, kept, lines, make_table, name
-from featx.report.page.probe_charts import layer_curve, run_series
+from featx.report.page.data import MAPS_BUDGET, SHOWN_BUDGET, run_data
+from featx.report.page.markup import answer_markup, kept, make_table, name
+from featx.report.page.probe_charts import runs_curve
+from featx.report.page.rendering import render
 from featx.report.page.sections import (
     context,
     data_context,
@@ -26,11 +23,10 @@ from featx.report.page.sections import (
     question,
     similarity_chart,
 )
+from featx.report.page.training_charts import histories_charts, rate_chart
 from featx.report.text import SPLIT_NAMES
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from featx.evaluate.exhibits import HeatMapExhibit
     from featx.evaluate.reading import Record
     from featx.report.canvas import ReportFigure
@@ -41,7 +37,8 @@ _SHOWN_SIDE = 64  # pixels that a tile has on the page, at least
 _SECTIONS = {
     "probe": (("cuts", "Cuts, ranked"), ("each", "Each cut"), ("over", "Over cuts"),
               ("heat", "Heat maps")),
-    "training": (("history", "History"), ("each", "Classes"), ("network", "Network")),
+    "training": (("history", "History"), ("rates", "Range test"), ("each", "Classes"),
+                 ("network", "Network")),
     "study": (("cuts", "Runs"), ("spread", "Spread"), ("folders", "Reports")),
     "comparison": (("cuts", "Approaches"), ("pairs", "Image by image"), ("folders", "Reports")),
 }  # fmt: skip
@@ -68,15 +65,12 @@ def render_page(source: Source) -> str:
 
 def render_merged(title: str, sources: Sequence[Source]) -> str:
     """Return one page of several records: all rows and curves together, then each of them."""
-    probes = [s.record for s in sources if isinstance(s.record, RunRecord)]
-    curve = None
-    if probes:
-        longest = max(len(record.cuts) for record in probes)
-        names = [str(i + 1) for i in range(longest)]
-        curve = layer_curve(run_series(probes), names, "Accuracy per cut of every run")
+    curve = runs_curve([source.record for source in sources])
+    trainings = [s.record for s in sources if isinstance(s.record, TrainingRecord)]
+    histories = histories_charts(trainings) if len(trainings) > 1 else []
     rows = merged_rows([source.record for source in sources])
     ranked = make_table("All results, ranked", *rows, sortable=True)
-    return _render(title, sources, curve=curve, ranked=ranked)
+    return _render(title, sources, curve=curve, ranked=ranked, histories=histories)
 
 
 def _render(title: str, sources: Sequence[Source], **shared: Any) -> str:
@@ -86,21 +80,8 @@ def _render(title: str, sources: Sequence[Source], **shared: Any) -> str:
         run, of_run = _run(number, source, budgets)
         runs.append(run)
         data.append(of_run)
-    script = _static("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            runs=runs,
-            css=Markup(_static("page.css")),
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",
-            data=script_json(data),
-            **{"curve": None, "ranked": None, **shared},
-        )
-    )
+    shown = {"curve": None, "ranked": None, "histories": [], **shared}
+    return render("page.html.j2", title, data, runs=runs, **shown)
 
 
 def _run(
@@ -127,6 +108,7 @@ def _run(
         "similarity": similarity_chart(exhibits),
         "has_maps": bool(data["maps"]),
         "heat_maps": heat_maps,
+        "rates": rate_chart(source.beside.rates) if source.beside.rates else None,
         "data": data_context(record, exhibits),
         "provenance": provenance(record, shown["network"]),
         "figures": [{"alt": f.alt, "uri": data_uri(f.png, f.name)} for f in source.figures],
@@ -138,7 +120,8 @@ def _run(
 
 def _sections(run: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the sections that this run has, for the list of links."""
-    there = {"heat": run["heat_maps"], "spread": run.get("spreads"), "pairs": run.get("pairs")}
+    there = {"heat": run["heat_maps"], "spread": run.get("spreads"), "pairs": run.get("pairs"),
+             "rates": run["rates"]}  # fmt: skip
     if run["kind"] == "training":
         there["each"] = run["record"].splits
     own = [s for s in _SECTIONS[run["kind"]] if there.get(s[0], True)]
@@ -188,28 +171,3 @@ def _heat_title(heat: HeatMapExhibit, classes: dict[int, str]) -> Markup:
     return Markup("{}: {}, image {} of {}").format(
         _HEAT_TITLES[heat.what], name(classes[heat.image.label]), heat.image.index, kept(split)
     )
-
-
-@functools.cache
-def _static(file: str) -> str:
-    return (files("featx.report.page") / "static" / file).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("featx.report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "name": name,
-        "kept": kept,
-        "lines": lines,
-        "split_name": lambda split: SPLIT_NAMES.get(split, kept(split)),
-    }
-    return environment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +54,16 @@ def lines(text: object) -> Markup:
 
 def answer_markup(record: Record) -> Markup:
     """Return the answer of a record as HTML, with the names in bold."""
+    return in_markup(lambda style: answer_in(record, style))
+
+
+def in_markup(say: Callable[[Style], str]) -> Markup:
+    """Return what is said in a style as HTML, with the names in bold."""
     marked = Style(
         name=lambda text: f"{_BEGIN}{plain(text, _LONGEST_SHOWN)}{_END}",
         said=lambda text: plain(text, 2000),
     )
-    text = str(escape(answer_in(record, marked)))
+    text = str(escape(say(marked)))
     begun = text.replace(_BEGIN, "<strong><bdi>").replace(_END, "</bdi></strong>")
     return Markup(begun)  # escaped above
 

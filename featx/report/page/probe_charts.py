@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from featx.evaluate.reading import ranking_split
+from featx.evaluate.records import RunRecord
+from featx.evaluate.training_records import ComparisonRecord, TrainingRecord
 from featx.report.labels import plain
 from featx.report.page.charts import (
     N_COLOURS,
@@ -26,9 +29,11 @@ from featx.report.text import HEAD_NAMES, SPLIT_NAMES, accuracy_text
 
 if TYPE_CHECKING:
     from featx.evaluate.metrics import SplitMetrics
-    from featx.evaluate.records import CutRecord, DatasetRecord, ResultRecord, RunRecord
+    from featx.evaluate.reading import Record
+    from featx.evaluate.records import CutRecord, DatasetRecord, ResultRecord
 
 _MOST_LINES = 8
+_NAME_WIDTH, _ACROSS = 6.4, 34  # pixels of a character, most characters of a line's name
 _SPLIT_COLOURS = {"val": 0, "test": 1, "train": 6}
 _COSTS = {
     "multiply_adds": ("multiply-adds per image", "count"),
@@ -88,8 +93,38 @@ def run_series(records: Sequence[RunRecord]) -> list[Series]:
     return series
 
 
+def runs_curve(records: Sequence[Record]) -> Markup | None:
+    """Draw the layer curves of several runs, whose cuts are numbered in order of execution.
+
+    Networks that were trained are lines across. Without a probe there is nothing to draw.
+    """
+    probes = [record for record in records if isinstance(record, RunRecord)]
+    if not probes:
+        return None
+    names = [str(i + 1) for i in range(max(len(record.cuts) for record in probes))]
+    across = [line for record in records for line in _baselines(record)]
+    return layer_curve(run_series(probes), names, "Accuracy per cut of every run", across)
+
+
+def _baselines(record: Record) -> Iterator[tuple[str, float]]:
+    """Yield name and accuracy of the networks that a record trained, on the split that ranks."""
+    found: Sequence[tuple[str, Mapping[str, SplitMetrics]]] = ()
+    if isinstance(record, TrainingRecord):
+        found = [(record.name, record.splits)]
+    elif isinstance(record, ComparisonRecord):
+        found = [(a.name, a.splits) for a in record.approaches if a.approach != "probe"]
+    for name, splits in found:
+        split = next((s for s in ("val", "test") if s in splits), None)
+        if split is not None:
+            yield f"{name}, {SPLIT_NAMES[split]}", splits[split].accuracy
+
+
 def layer_curve(
-    series: Sequence[Series], names: Sequence[str], title: str, across: float | None = None
+    series: Sequence[Series],
+    names: Sequence[str],
+    title: str,
+    across: Sequence[tuple[str, float]] = (),
+    least: float | None = None,
 ) -> Markup:
     """Draw accuracies with their intervals over the cuts, in order of execution.
 
@@ -101,11 +136,20 @@ def layer_curve(
         Of the places on the x axis.
     title : str
         What is drawn.
-    across : float, optional
-        An accuracy to draw as a line across, where it is within the axis.
+    across : sequence of (str, float)
+        Baselines to draw as lines across: their names and accuracies.
+    least : float, optional
+        Accuracy of naming the largest class every time: a line across, where it is within the axis.
     """
     values = [v for s in series for _, _, m in s.points for v in (m.accuracy_low, m.accuracy_high)]
-    width, left, right = 880.0, 56.0, 864.0
+    values += [value for _, value in across]
+    axis = share_scale(values, 0.0, 1.0)
+    lines = list(across)
+    if least is not None and axis.low <= least <= axis.high:
+        lines.append(("largest class every time", least))
+    width, left = 880.0, 56.0
+    # The names of lines across stand beside the chart, where no point can hide them.
+    right = width - 16 - max((_NAME_WIDTH * len(plain(t, _ACROSS)) for t, _ in lines), default=0.0)
     slot = (right - left) / len(names)
     if name_axis_height(names, slot) > 22:
         left = max(left, min(150.0, max(len(plain(name)) for name in names) * 4.6 - slot / 2))
@@ -115,9 +159,9 @@ def layer_curve(
     scale = share_scale(values, bottom, top)
     value_axis(chart, scale, left, right, "accuracy (95 % interval)")
     x = Scale(-0.5, len(names) - 0.5, left, right)
-    if across is not None and scale.low <= across <= scale.high:
-        chart.add('<path class="line across" d="M{} {}H{}"/>', left, scale(across), right)
-        chart.text(right - 4, scale(across) - 5, "largest class every time", "end")
+    for _, value in lines:
+        chart.add('<path class="line across" d="M{} {}H{}"/>', left, scale(value), right)
+    _name_lines(chart, [(text, scale(value)) for text, value in lines], right + 6)
     for number, s in enumerate(series):
         # Side by side within a cut's slot, so that intervals do not hide each other.
         shift = min(8.0, slot / (len(series) + 2)) * (number - (len(series) - 1) / 2)
@@ -133,6 +177,15 @@ def layer_curve(
     chart.text((left + right) / 2, below, "cut, in order of execution", kind="title")
     chart.height = below + 10
     return chart.svg()
+
+
+def _name_lines(chart: Chart, lines: Sequence[tuple[str, float]], x: float) -> None:
+    """Write the names of lines across beside them, each below the one before it at least."""
+    free = -math.inf
+    for text, y in sorted(lines, key=lambda line: line[1]):
+        place = max(y + 4, free)
+        chart.text(x, place, plain(text, _ACROSS), "start")
+        free = place + 13
 
 
 def curve_words(series: Sequence[Series], most: int = 40) -> str:

@@ -12,6 +12,7 @@ from featx.evaluate.records import RunRecord
 from featx.evaluate.training_records import StudyRecord, TrainingRecord
 from featx.report.comparison_text import comparison_rows, p_text, ranked_approaches
 from featx.report.labels import plain
+from featx.report.outcomes import outcomes
 from featx.report.page.charts import matrix_chart
 from featx.report.page.markup import Table, make_table
 from featx.report.page.probe_charts import (
@@ -21,6 +22,7 @@ from featx.report.page.probe_charts import (
     layer_curve,
     probe_series,
 )
+from featx.report.page.training_charts import history_charts, parallel_chart
 from featx.report.study_text import (
     deciding_split,
     spread_rows,
@@ -90,12 +92,14 @@ def _probe(record: RunRecord) -> dict[str, Any]:
     best = ranking(record)[0]
     split = ranking_split(record)
     title = f"{plain(record.backbone.name)} on {plain(record.dataset.name)}: accuracy per cut"
-    across = _largest_class(best.splits[split].per_class, best.splits[split].n)
+    least = _largest_class(best.splits[split].per_class, best.splits[split].n)
     return {
         "ranked": make_table("Cuts, ranked", *ranked_rows(record), sortable=True),
         "ranked_on": split,
-        "across": across,
-        "curve": layer_curve(probe_series(record), [c.cut for c in record.cuts], title, across),
+        "least": least,
+        "curve": layer_curve(
+            probe_series(record), [c.cut for c in record.cuts], title, least=least
+        ),
         "results": [_result_facts(record, i, best) for i in range(len(record.results))],
         "costs": cost_charts(record),
         "f1": f1_charts(record),
@@ -171,6 +175,7 @@ def _training(record: TrainingRecord) -> dict[str, Any]:
         "reached": make_table("What the kept weights reach", *training_rows(record)),
         "facts": make_table("Network", ("", ""), facts),
         "history": history,
+        "curves": history_charts(record),
         "shown_epochs": len(shown_epochs(record)),
         "kept_by": kept_by_text(record.kept_by),
         "costs": make_table("Cost", ("", ""), cost_rows(record)) if record.history else None,
@@ -192,6 +197,7 @@ def _study(record: StudyRecord) -> dict[str, Any]:
         "ranked": make_table(caption, *study_rows(record), sortable=True),
         "decided_on": deciding_split(record),
         "remarks": study_remarks(record, TERMINAL),
+        "grid": parallel_chart(record),
         "spreads": spreads,
         "folders": {row.run: row.folder for row in record.rows},
         "choices": None,
@@ -318,28 +324,17 @@ def merged_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     """
     rows: list[tuple[float, float, list[str]]] = []
 
-    def add(run: str, what: str, how: str, splits: Mapping[str, Any], cost: str, time: str) -> None:
-        val, test = splits.get("val"), splits.get("test")
-        cells = [run, what, how, share_text(val.accuracy if val else None),
-                 accuracy_text(test) if test else "-", cost, time]  # fmt: skip
-        rows.append((val.accuracy if val else -1.0, test.accuracy if test else -1.0, cells))
-
     for record in records:
-        if isinstance(record, RunRecord):
-            for r in record.results:
-                adds = human_count(record.cut_record(r.cut).multiply_adds)
-                add(record.name, r.cut, HEAD_NAMES[r.head], r.splits, adds, human_seconds(r.fit_s))
-        elif isinstance(record, TrainingRecord):
-            seconds = human_seconds(sum(epoch.seconds for epoch in record.history))
-            adds = human_count(record.network.multiply_adds)
-            how = MODE_NAMES[record.mode]
-            add(record.name, record.network.name, how, record.splits, adds, seconds)
-        elif isinstance(record, StudyRecord):
+        if isinstance(record, StudyRecord):
             rows += [_study_row(record, row) for row in record.rows]
-        else:
-            for a in record.approaches:
-                adds = human_count(a.multiply_adds)
-                add(record.name, a.name, a.what, a.splits, adds, human_seconds(a.train_s))
+            continue
+        for found in outcomes(record):
+            test = found.splits.get("test")
+            cells = [record.name, found.what, found.how, share_text(found.accuracy.get("val")),
+                     accuracy_text(test) if test else "-", human_count(found.multiply_adds or 0),
+                     human_seconds(found.seconds)]  # fmt: skip
+            order = found.accuracy.get("val", -1.0), found.accuracy.get("test", -1.0)
+            rows.append((*order, cells))
     rows.sort(key=lambda row: (-row[0], -row[1]))
     header = ["run", "cut, network or approach", "head or kind", "val accuracy",
               "test accuracy (95 % interval)", "multiply-adds", "time to fit or train"]  # fmt: skip

@@ -1,0 +1,239 @@
+"""Runs beside each other: which one is best, by how much, and what was different about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from featx.evaluate.metrics import newcombe_interval
+from featx.evaluate.records import RunRecord
+from featx.evaluate.training_records import TrainingRecord
+from featx.report.labels import plain
+from featx.report.outcomes import Outcome, best_outcome
+from featx.report.study_text import value_text
+from featx.report.text import SPLIT_NAMES, Style
+
+if TYPE_CHECKING:
+    from featx.evaluate.reading import Record
+
+# Names, places and what changes no result.
+_NOT_COMPARED = frozenset(
+    ("name", "description", "published", "out", "cache_dir", "data_dir", "track", "exhibits",
+     "resume", "rebuild")
+)  # fmt: skip
+_SHOWN_DIGEST = 16
+_LONGEST_NAME = 40
+ABSENT = "-"
+NOT_SET = "not set"
+"""A recipe holds what was asked for: what is not set has its default, or no meaning there."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An accuracy minus another one, with its 95 % interval where both are shares of images."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves no doubt which one is larger."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return signed(self.value)
+        return f"{signed(self.value)} ({signed(self.low)} to {signed(self.high)})"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Runs that are compared with the first one of them.
+
+    Attributes
+    ----------
+    names : list of str
+        What each run is called here.
+    records : list of Record
+        The runs.
+    best : list of Outcome
+        The best result of each.
+    decided_on : str
+        The split that says which of these is best.
+    split : str
+        The split that accuracies are compared on.
+    """
+
+    names: list[str]
+    records: list[Record]
+    best: list[Outcome]
+    decided_on: str
+    split: str
+
+    def order(self) -> list[int]:
+        """Return the places of the runs, the best one first."""
+        return sorted(range(len(self.best)), key=lambda i: -self.best[i].accuracy[self.decided_on])
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign and three decimals; 0 has none.
+
+    Examples
+    --------
+    >>> signed(0.0312), signed(-0.00001)
+    ('+0.031', '0.000')
+    """
+    rounded = round(value, 3)
+    return f"{rounded:+.3f}" if rounded else "0.000"
+
+
+def compare_records(names: Sequence[str], records: Sequence[Record]) -> Compared | str:
+    """Return the runs as they can be compared, or why they cannot.
+
+    Validation decides which one is best where every run has it; accuracies are compared on the test
+    split where every run has it.
+    """
+    names = _told_apart(names)
+    best = [best_outcome(record) for record in records]
+    for name, outcome in zip(names, best, strict=True):
+        if outcome is None or not outcome.accuracy:
+            return f"'{name}' has no accuracy: nothing was measured. Run it again."
+    measured = [outcome for outcome in best if outcome is not None]
+    common = [s for s in ("test", "val") if all(s in outcome.accuracy for outcome in measured)]
+    if not common:
+        each = "; ".join(
+            f"'{name}': {', '.join(outcome.accuracy)}"
+            for name, outcome in zip(names, measured, strict=True)
+        )
+        return f"No split was measured in all of these runs ({each}): there is nothing to compare."
+    return Compared(names, list(records), measured, common[-1], common[0])
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return names short enough for the head of a column, each of them once."""
+    short = [plain(name, _LONGEST_NAME) for name in names]
+    return [
+        f"{name} ({short[: i + 1].count(name)})" if short.count(name) > 1 else name
+        for i, name in enumerate(short)
+    ]
+
+
+def difference(first: Outcome, other: Outcome, split: str) -> Difference | None:
+    """Return the accuracy of `other` minus that of `first`; None where one has none."""
+    if split not in first.accuracy or split not in other.accuracy:
+        return None
+    value = other.accuracy[split] - first.accuracy[split]
+    if split not in first.n or split not in other.n:
+        return Difference(value)
+    (a, n_a), (b, n_b) = (
+        (round(outcome.accuracy[split] * outcome.n[split]), outcome.n[split])
+        for outcome in (other, first)
+    )
+    return Difference(value, *newcombe_interval(a, n_a, b, n_b))
+
+
+def difference_answer(compared: Compared, style: Style) -> str:
+    """Return which run is best, how far the next one is behind it, and how sure that is."""
+    first, second = compared.order()[:2]
+    best, next_best = compared.best[first], compared.best[second]
+    decided, split = SPLIT_NAMES[compared.decided_on], SPLIT_NAMES[compared.split]
+    text = (
+        f"{style.name(compared.names[first])} is best on the {decided} split: "
+        f"{_described(best, style)}, {split} accuracy {best.accuracy[compared.split]:.3f}. "
+        f"Next is {style.name(compared.names[second])}: {_described(next_best, style)}, "
+        f"{next_best.accuracy[compared.split]:.3f}."
+    )
+    found = difference(next_best, best, compared.split)
+    if found is None or found.low is None:
+        return f"{text} These are means of repeats, whose intervals stand in their own reports."
+    sure = "does not hold 0" if found.is_clear else "holds 0: which one is better is not certain"
+    text += f" The difference of {found} on the {split} split has a 95 % interval that {sure}."
+    if compared.decided_on == "test":
+        text += (
+            " Not every run has a validation split: the test split decides, so it flatters the "
+            "best."
+        )
+    return text
+
+
+def _described(outcome: Outcome, style: Style) -> str:
+    how = f" ({style.said(outcome.how)})" if outcome.how else ""
+    return f"{style.name(outcome.what)}{how}"
+
+
+def cautions(compared: Compared) -> list[str]:
+    """Return what a reader must know before the accuracies are compared."""
+    said = []
+    for split in dict.fromkeys((compared.split, compared.decided_on)):
+        digests = [record.dataset.splits[split].digest for record in compared.records
+                   if split in record.dataset.splits]  # fmt: skip
+        if any(a != b for a, b in pairwise(digests)):
+            said.append(
+                f"The {SPLIT_NAMES[split]} images are not the same in all runs: a difference may "
+                "come from the images."
+            )
+    classes = [sorted(record.dataset.classes.values()) for record in compared.records]
+    if any(a != b for a, b in pairwise(classes)):
+        said.append("The runs have different classes: their accuracies answer different questions.")
+    training = [record.dataset.splits["train"].digest for record in compared.records
+                if "train" in record.dataset.splits]  # fmt: skip
+    if any(a != b for a, b in pairwise(training)):
+        said.append("The training images are not the same in all runs.")
+    return said
+
+
+def setting_rows(compared: Compared) -> tuple[list[list[str]], int]:
+    """Return a row per setting, version or digest that differs, and how many are equal."""
+    facts = [_facts(record) for record in compared.records]
+    rows, equal = [], 0
+    for key in dict.fromkeys(key for of in facts for key in of):
+        values = [of.get(key) for of in facts]
+        if all(a == b for a, b in pairwise(values)):
+            equal += 1
+        else:
+            rows.append([key, *(NOT_SET if v is None else value_text(v) for v in values)])
+    return rows, equal
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """Return everything that may make a difference, by name, without nesting."""
+    facts: dict[str, Any] = {"kind of run": _kind(record)}
+    for key, value in record.recipe.items():
+        if key not in _NOT_COMPARED:
+            facts |= _flat(key.replace("_", " "), value)
+    if isinstance(record, RunRecord | TrainingRecord):
+        network = record.backbone if isinstance(record, RunRecord) else record.network
+        facts["network"] = network.name
+        facts["weights as loaded"] = network.weights
+        facts["digest of the weights"] = network.digest[:_SHOWN_DIGEST]
+        facts |= _flat("preprocessing", network.preprocess)
+    for split, of in record.dataset.splits.items():
+        shown = SPLIT_NAMES.get(split, split)
+        facts[f"{shown} images"] = f"{of.n:,}"
+        facts[f"digest of the {shown} images"] = of.digest[:_SHOWN_DIGEST]
+    machine = record.environment
+    facts |= {
+        "device": machine.device,
+        "processor": f"{machine.cpu}, {machine.n_cpus} cores",
+        "platform": machine.platform,
+        "featx": record.featx_version,
+        "Python": machine.python,
+        **machine.versions,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _kind(record: Record) -> str:
+    return "probe" if isinstance(record, RunRecord) else record.kind
+
+
+def _flat(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {key: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(f"{key}: {name}", inner)
+    return flat
