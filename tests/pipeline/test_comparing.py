@@ -32,7 +32,7 @@ def comparison(tmp_path: Path, **values: object) -> Recipe:
         "cuts": ["layer1", "layer2"], "image_size": 32, "dataset": "digits", "C": 0.01,
         "limit": {"train": 10, "val": 5, "test": 10}, "epochs": 2, "batch_size": 25, "jobs": 1,
         "out": str(tmp_path / "reports"), "cache_dir": str(tmp_path / "cache"), "name": "all",
-        "approaches": ["probe", "frozen", "scratch"], "scratch": ["conv2"],
+        "approaches": ["probe", "frozen", "scratch"], "scratch": ["conv2"], "exhibits": False,
         "per_approach": {"scratch": {"epochs": 6, "lr": 0.003}},
     }  # fmt: skip
     return make_recipe({**base, **values})

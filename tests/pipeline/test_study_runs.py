@@ -31,7 +31,7 @@ def study(tmp_path: Path, **values: object) -> Study:
     base = {
         "task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "limit": FEW,
         "epochs": 2, "batch_size": 32, "out": str(tmp_path / "reports"), "jobs": 1,
-        "cache_dir": str(tmp_path / "cache"), "name": "study",
+        "cache_dir": str(tmp_path / "cache"), "name": "study", "exhibits": False,
     }  # fmt: skip
     return make_study({**base, **values})
 

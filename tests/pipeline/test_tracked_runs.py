@@ -94,7 +94,7 @@ def test_a_probe_is_tracked_per_cut_and_a_divergence_is_told(tmp_path: Path, cli
             "backbone": "resnet18", "weights": "none", "preprocess": "torch", "cuts": ["layer1"],
             "image_size": 32, "dataset": "digits", "limit": {"train": 4, "val": 2, "test": 2},
             "C": 0.01, "name": "probe", "track": "mlflow", "out": str(tmp_path / "reports"),
-            "cache_dir": str(tmp_path / "cache"), "jobs": 1,
+            "cache_dir": str(tmp_path / "cache"), "jobs": 1, "exhibits": False,
         }
     )  # fmt: skip
     record = featx.run(recipe)

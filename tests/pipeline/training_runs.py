@@ -14,5 +14,7 @@ def training(tmp_path: Path, **values: object) -> Recipe:
         "task": "train", "network": "conv2", "dataset": "digits", "image_size": 16, "limit": FEW,
         "epochs": 2, "batch_size": 32, "out": str(tmp_path / "reports"),
         "cache_dir": str(tmp_path / "cache"), "name": "run",
+        # They have tests of their own, and take longer than these trainings.
+        "exhibits": False,
     }  # fmt: skip
     return make_recipe({**base, **values})

@@ -105,6 +105,7 @@ def _add_shown(
     if isinstance(record, RunRecord):
         rank = {(r.cut, r.head): i for i, r in enumerate(ranking(record))}
     left_out = set()
+    smallest = 0
     for shown in sorted(exhibits.results, key=lambda e: rank.get((e.cut, e.head), 0)):
         head = HEAD_NAMES.get(shown.head, shown.head) if isinstance(record, RunRecord) else ""
         result = place.get((kept(shown.cut), head))
@@ -113,8 +114,13 @@ def _add_shown(
             result = data["results"][0] if data["results"] else None
         if result is None or kept(shown.split) not in result["splits"]:
             continue
+        if budgets["shown"] < smallest:
+            # Nothing has been as small as what is left: of a hundred cuts most need no look.
+            left_out.add(shown.cut)
+            continue
         compact = _shown(shown)
         size = len(json.dumps(compact, separators=(",", ":")))
+        smallest = min(smallest or size, size)
         if size > budgets["shown"]:
             left_out.add(shown.cut)
             continue
