@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from featx.analysis.cells import SAMPLES, class_samples, shown
 from featx.evaluate.exhibits import DuplicateExhibit, SizeExhibit
 
 if TYPE_CHECKING:
-    from featx.data import Dataset, Split
+    from featx.data import Dataset, Images, Split
     from featx.evaluate.exhibits import ShownImage
 
 PAIRS = 20
@@ -61,10 +61,28 @@ def duplicates(splits: Mapping[str, Split]) -> list[DuplicateExhibit]:
                 first=first,
                 second=second,
                 n=len(pairs),
+                compared=_compared(splits[first].images, splits[second].images),
                 pairs=[(shown(a, y), shown(b, other_y)) for a, b in pairs[:PAIRS]],
             )
         )
     return found
+
+
+def _compared(first: Images, second: Images) -> Literal["pixels", "files"]:
+    from featx.data import FileImages
+
+    in_files = isinstance(first, FileImages) or isinstance(second, FileImages)
+    return "files" if in_files else "pixels"
+
+
+def leaks(found: Sequence[DuplicateExhibit]) -> list[str]:
+    """Return a note per split that holds images of the training split: they flatter its figures."""
+    return [
+        f"{d.n:,} of the {d.second} images are training images as well: what is measured on them "
+        f"flatters every result. They are shown under Data."
+        for d in found
+        if d.first == "train" and d.n
+    ]
 
 
 def sizes(splits: Mapping[str, Split]) -> list[SizeExhibit]:

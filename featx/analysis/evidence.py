@@ -83,16 +83,18 @@ def check_has_places(pool: str) -> None:
 
 
 def label_of(head: LinearHead, name: str) -> int:
-    """Return the label of a class of a head, from its name or the label itself.
+    """Return the label of a class of a head, from its name; where no name fits, from the label.
 
     Raises
     ------
     UnknownName
         Names the closest classes.
     """
-    for label, known in zip(head.classes, head.class_names, strict=True):
-        if name in (known, str(label)):
-            return int(label)
+    labels = [int(label) for label in head.classes]
+    # Folders may be called 1, 10, 2: names of classes, and not their labels.
+    for known in (list(head.class_names), [str(label) for label in labels]):
+        if name in known:
+            return labels[known.index(name)]
     raise UnknownName("Class", name, head.class_names, where="this head")
 
 

@@ -94,6 +94,11 @@ def grad_cam_maps(
     return np.stack(maps).astype(np.float32), np.array(labels, dtype=np.int64)
 
 
+def check_installed() -> None:
+    """Raise `UsageError` where the library is missing: says how to get it."""
+    _library()
+
+
 def _library() -> tuple[Any, Any]:
     """Return the library's method and its target, or say how to get it."""
     # The library imports torchvision by itself.

@@ -45,8 +45,8 @@ class Similarity:
 
     with centred columns (Kornblith, Norouzi, Lee and Hinton, "Similarity of neural network
     representations revisited", ICML 2019, section 3). The same number comes from the Gram matrices
-    of the examples, :math:`\langle XX^T, YY^T \rangle` for the numerator: whichever is smaller,
-    all features side by side or the examples, is what is multiplied. Sums are in float64.
+    of the examples, :math:`\langle XX^T, YY^T \rangle` for the numerator: they are taken where all
+    features side by side are more than the examples, and than 2,000. Sums are in float64.
 
     A cut whose features are the same for all images has a similarity of 0 to every other.
 
@@ -62,7 +62,8 @@ class Similarity:
         self._n, self._widths = n, list(widths)
         self._waiting = set(range(len(widths)))
         self._starts = np.cumsum([0, *widths])
-        self._by_features = sum(widths) < n
+        # Few features side by side take less memory than a Gram matrix for every cut.
+        self._by_features = sum(widths) < max(n, MOST_ROWS)
         shape = (n, sum(widths)) if self._by_features else (len(widths), n * n)
         self._kept = np.zeros(shape)
 

@@ -62,6 +62,7 @@ def heatmaps(
             "--dataset NAME, and not both."
         )
     recipe = recipe_from_flags(settings)
+    from featx.cli.console import ConsoleProgress
     from featx.cli.console import out as console
     from featx.pipeline.heat_pictures import draw_heat_maps
 
@@ -74,6 +75,7 @@ def heatmaps(
         head_file=head,
         class_name=class_name,
         grad_cam=grad_cam,
+        progress=ConsoleProgress(),
     )
     for path in written:
         console().print(str(path))

@@ -30,7 +30,9 @@ PANELS = {
         "device", "precision", "batch_size", "storage", "workers", "jobs", "memory_budget",
         "rebuild",
     ),
-    "Places": ("name", "cache_dir", "out", "exhibits", "repeats", "track", "published"),
+    "Places": (
+        "name", "cache_dir", "out", "exhibits", "map_method", "repeats", "track", "published",
+    ),
 }  # fmt: skip
 # The command says these by its name, or a file says them.
 _NOT_FLAGS = ("task", "description", "head", "published")
@@ -41,7 +43,7 @@ FIT_FIELDS = tuple(
 EXTRACT_FIELDS = tuple(
     field
     for field in FIT_FIELDS
-    if field not in PANELS["Head"] and field not in ("exhibits", "repeats")
+    if field not in PANELS["Head"] and field not in ("exhibits", "map_method", "repeats")
 )
 TRAIN_FIELDS = tuple(
     field for field in ALL_FIELDS if field in TASK_FIELDS["train"] and field not in _NOT_FLAGS

@@ -118,11 +118,15 @@ class MapExhibit(StrictRecord):
 
 
 class DuplicateExhibit(StrictRecord):
-    """Images in two splits, pixel for pixel; `n` of those of the second are in the first."""
+    """Images in two splits; `n` of those of the second are in the first.
+
+    `compared` says what was equal: all pixels, or all bytes of the files.
+    """
 
     first: str
     second: str
     n: int
+    compared: Literal["pixels", "files"] = "pixels"
     pairs: list[tuple[ShownImage, ShownImage]] = Field(default_factory=list)
 
 

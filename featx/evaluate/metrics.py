@@ -100,7 +100,7 @@ def newcombe_interval(
     Newcombe, "Interval estimation for the difference between independent proportions: comparison
     of eleven methods", Statistics in Medicine 17 (1998), 873-890, method 10: made of the two
     Wilson intervals. It takes the two for measured on different images. On the same images it is
-    usually wider than a paired interval, for which the predictions themselves are needed.
+    usually wider than a paired interval (`paired_difference`).
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from featx.errors import FeatxError, RecipeError, TrainingDiverged, closest, quoted
+from featx.errors import RecipeError, TrainingDiverged, closest, quoted
 from featx.evaluate import (
     ApproachRecord,
     ComparisonRecord,
@@ -21,8 +21,8 @@ from featx.evaluate import (
     mcnemar_exact,
     paired_difference,
 )
+from featx.evaluate.predictions import correct_answers
 from featx.pipeline.about import about_run
-from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
 from featx.pipeline.studies import finished_record, train_or_resume, untracked
@@ -268,7 +268,12 @@ def _against(
     if not all("test" in row.record.splits for row in found):
         return [row.record for row in found]
     digest = first.dataset.splits["test"].digest
-    correct = {row.record.name: _correct(row, digest) for row in found}
+    correct = {
+        row.record.name: correct_answers(
+            row.folder, row.cut, "test", digest, row.record.splits["test"].accuracy
+        )
+        for row in found
+    }
     others = [row for row in found if row is not best]
     pairs: dict[str, dict[str, float]] = {}
     for row in others:
@@ -286,20 +291,6 @@ def _against(
         )
         for row in found
     ]
-
-
-def _correct(row: _Found, digest: str) -> np.ndarray:
-    """Return which test images a run classified correctly, (n,) bool."""
-    predicted = read_predictions(row.folder, row.cut, "test", digest)
-    truth = read_predictions(row.folder, TRUTH, "test", digest)
-    correct: np.ndarray = predicted == truth
-    n_correct = round(row.record.splits["test"].accuracy * len(correct))
-    if int(correct.sum()) != n_correct:
-        raise FeatxError(
-            f"The predictions in {row.folder} do not agree with its record: {int(correct.sum())} "
-            f"correct images and {n_correct}. Remove the folder and run it again."
-        )
-    return correct
 
 
 def _pair(best: np.ndarray, other: np.ndarray) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from featx.analysis.cells import shown, spread
 from featx.analysis.curves import rounded, softmax
-from featx.analysis.data_facts import duplicates, samples, sizes
-from featx.analysis.maps import FEWEST_POINTS, Method, feature_map
+from featx.analysis.data_facts import duplicates, leaks, samples, sizes
+from featx.analysis.maps import FEWEST_POINTS, feature_map
 from featx.analysis.results import Scored, result_exhibits
 from featx.analysis.similarity import Similarity, rows_for
 from featx.analysis.thumbnails import give_tiles
@@ -61,7 +61,8 @@ class Parts:
         """Return what a function makes; None, with a note, where it fails."""
         try:
             return function()
-        except (FeatxError, MemoryError) as error:
+        except (FeatxError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            # The fits are done: whatever a library makes of a picture must not cost the report.
             reason = str(error) or "there is not enough memory."
             self._notes.append(f"{what}: left out. {reason}")
             return None
@@ -101,7 +102,6 @@ def make_exhibits(
     features: Mapping[str, Mapping[str, FeatureSet]],
     fits: Mapping[str, CutFit],
     *,
-    map_method: Method = "pca",
     progress: Progress = SILENT,
 ) -> tuple[Exhibits, Files]:
     """Return what is shown of a probe.
@@ -116,8 +116,6 @@ def make_exhibits(
         By cut, then split.
     fits : mapping of str to CutFit
         By cut.
-    map_method : {"pca", "umap", "tsne"}
-        How features become two-dimensional.
     progress : Progress, optional
         Hears what is done.
 
@@ -144,7 +142,7 @@ def make_exhibits(
     with progress.task("exhibits", 5 + len(prepared.points), "parts") as advance:
         parts = Parts(exhibits, advance)
         _add_results_and_data(exhibits, dataset, scored, parts)
-        _add_similarity_and_maps(exhibits, prepared, features, fits, parts, map_method)
+        _add_similarity_and_maps(exhibits, prepared, features, fits, parts)
         over_images = parts.make("Heat maps", lambda: heat_maps_of(prepared, fits, features))
         if over_images is not None:
             exhibits.heat_maps = over_images.exhibits
@@ -204,6 +202,7 @@ def _add_results_and_data(
         data = exhibits.data
         data.samples, data.sizes = samples(dataset), sizes(dataset.splits)
         data.duplicates = duplicates(dataset.splits)
+        exhibits.notes += leaks(data.duplicates)
 
     parts.make("The images", look_at_images)
 
@@ -214,13 +213,12 @@ def _add_similarity_and_maps(
     features: Mapping[str, Mapping[str, FeatureSet]],
     fits: Mapping[str, CutFit],
     parts: Parts,
-    method: Method,
 ) -> None:
     """Add the similarity of the cuts and a map of each: a part per cut, and one.
 
     Validation images are shown where there are any, otherwise test images.
     """
-    splits = prepared.dataset.splits
+    splits, method = prepared.dataset.splits, prepared.recipe.map_method
     split = next(name for name in ("val", "test", "train") if name in splits)
     sets = {cut: features[cut][split] for cut in prepared.points}
     wide = [c for c, found in sets.items() if found.n_features > _MOST_VALUES // _FEWEST_ROWS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from featx.analysis.activations import seen_images
 from featx.analysis.evidence import label_of
+from featx.analysis.gradcam import check_installed
 from featx.analysis.heatmaps import grad_cams, heat_maps
 from featx.backbones import load_backbone
 from featx.cache import fsio
@@ -19,7 +21,7 @@ from featx.heads import LinearHead
 from featx.pipeline.heat_figures import heat_figure
 from featx.pipeline.heat_maps import last_split, random_rows
 from featx.pipeline.prepare import check_writable, prepare
-from featx.recipes.recipe import slug
+from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone
@@ -52,6 +54,7 @@ def draw_heat_maps(
     head_file: Path | None = None,
     class_name: str | None = None,
     grad_cam: bool = False,
+    progress: Progress = SILENT,
 ) -> list[Path]:
     """Write a PNG per image with its maps at every cut.
 
@@ -74,6 +77,8 @@ def draw_heat_maps(
         The class of the evidence; the predicted one otherwise.
     grad_cam : bool
         Adds a row with the Grad-CAM of the class that the network itself predicts.
+    progress : Progress, optional
+        Hears what is not as it was asked for.
 
     Returns
     -------
@@ -91,6 +96,8 @@ def draw_heat_maps(
     """
     if class_name is not None and head_file is None:
         raise UsageError(f"Class '{class_name}' is of a head, and none is given: --head FILE")
+    if grad_cam:
+        check_installed()
     head = None if head_file is None else _read_head(head_file)
     label = label_of(head, class_name) if head and class_name is not None else None
     if head and not recipe.cuts:
@@ -102,6 +109,13 @@ def draw_heat_maps(
         )
     check_writable(folder)
     found = _from_files(recipe, files) if files else _from_dataset(recipe, n)
+    if not files and len(found.images) < n:
+        progress.warn(f"{n} images were asked for, the split has {len(found.images)}.")
+    if head and head.provenance.get("standardize") == "per-split":
+        progress.warn(
+            "The head was fitted with --standardize per-split and carries the training split's "
+            "statistics: scores of other images are not those of the run's report."
+        )
     heads = {}
     settings = found.settings
     if head:
@@ -127,6 +141,14 @@ def draw_heat_maps(
 
 def _from_files(recipe: Recipe, files: Sequence[Path]) -> _Sources:
     """Return image files, and the network that they will go through."""
+    for path in files:
+        if path.is_dir():
+            raise UsageError(
+                f"'{path}' is a folder: expected an image file. For images of a folder: --dataset "
+                f"folder:{path}"
+            )
+        if not path.exists():
+            raise UsageError(f"There is no file '{path}': expected an image file.")
     images = FileImages(files)
     size = images.size
     backbone = load_backbone(
@@ -146,13 +168,23 @@ def _from_files(recipe: Recipe, files: Sequence[Path]) -> _Sources:
         precision=recipe.precision,
         workers=0,
     )
+    titles = [path.name for path in files]
+    return _Sources(backbone, settings, images, titles, _stems(files))
+
+
+def _stems(files: Sequence[Path]) -> list[str]:
+    """Return a file name per image, without its suffix: each once, in any alphabet and case."""
     stems: list[str] = []
+    taken: set[str] = set()
     for path in files:
-        stem, number = slug(path.stem), 2
-        while stem in stems:
-            stem, number = f"{slug(path.stem)}-{number}", number + 1
+        plain = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "image"
+        stem, number = plain, 2
+        # Some file systems take names for equal that differ in case.
+        while stem.casefold() in taken:
+            stem, number = f"{plain}-{number}", number + 1
+        taken.add(stem.casefold())
         stems.append(stem)
-    return _Sources(backbone, settings, images, [path.name for path in files], stems)
+    return stems
 
 
 def _from_dataset(recipe: Recipe, n: int) -> _Sources:

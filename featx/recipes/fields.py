@@ -103,6 +103,11 @@ class SharedFields(BaseModel):
         True,
         description="Keep what a report shows beside its numbers: thumbnails, curves, maps.",
     )
+    map_method: Literal["pca", "tsne", "umap"] = Field(
+        "pca",
+        description="How a report draws the features of a cut in two dimensions; umap needs the "
+        "package umap-learn.",
+    )
     repeats: Count = Field(
         1, description="Runs of the same settings, each with the next seed and its own images."
     )

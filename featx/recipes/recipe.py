@@ -17,7 +17,7 @@ from featx.recipes.train_fields import CompareFields, LoopFields, Mode, TrainFie
 # Fields that say where and how fast a run works, or what stands beside it: they change no result.
 PLACES = (
     "name", "data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "memory_budget",
-    "resume", "track", "published", "exhibits",
+    "resume", "track", "published", "exhibits", "map_method",
 )  # fmt: skip
 DEFAULT_C = {"svm": 12.0, "logistic": 1.0}
 DEFAULT_LR = {"scratch": 1e-3, "frozen": 1e-3, "finetune": 1e-4, "lp-ft": 1e-4}

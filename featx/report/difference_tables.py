@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featx.report.differences import ABSENT, Compared, Difference, difference, signed
+from featx.report.differences import ABSENT, Compared, Difference, signed
 from featx.report.outcomes import Outcome, outcomes
 from featx.report.text import SPLIT_NAMES, accuracy_text, share_text, without_empty
 from featx.text import human_count, human_seconds
@@ -33,7 +33,7 @@ def best_rows(compared: Compared) -> Rows:
                 best.how or ABSENT,
                 share_text(best.accuracy.get("val")),
                 accuracy_text(test) if test else share_text(best.accuracy.get("test")),
-                _text(difference(compared.best[0], best, compared.split)) if i else ABSENT,
+                _text(compared.difference(0, compared.best[0], i, best)) if i else ABSENT,
                 ABSENT if best.multiply_adds is None else human_count(best.multiply_adds),
                 human_seconds(best.seconds),
             ]
@@ -73,7 +73,8 @@ def differences(compared: Compared, found: Sequence[Outcome | None]) -> list[Dif
     """Return how far each further run's result is from the first run's."""
     first = found[0]
     return [
-        difference(first, other, compared.split) if first and other else None for other in found[1:]
+        compared.difference(0, first, i, other) if first and other else None
+        for i, other in enumerate(found[1:], 1)
     ]
 
 

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.evaluate.metrics import newcombe_interval
+from featx.evaluate.paired import mcnemar_exact, paired_difference
+from featx.evaluate.predictions import FILE_NAME, correct_answers
 from featx.evaluate.records import RunRecord
 from featx.evaluate.training_records import TrainingRecord
+from featx.report.comparison_text import p_text
 from featx.report.labels import plain
 from featx.report.outcomes import Outcome, best_outcome
 from featx.report.study_text import value_text
 from featx.report.text import SPLIT_NAMES, Style
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from featx.evaluate.reading import Record
 
 # Names, places and what changes no result.
 _NOT_COMPARED = frozenset(
     ("name", "description", "published", "out", "cache_dir", "data_dir", "track", "exhibits",
+     "map_method",
      "resume", "rebuild")
 )  # fmt: skip
 _SHOWN_DIGEST = 16
@@ -32,11 +40,16 @@ NOT_SET = "not set"
 
 @dataclass(frozen=True)
 class Difference:
-    """An accuracy minus another one, with its 95 % interval where both are shares of images."""
+    """An accuracy minus another one, with its 95 % interval where both are shares of images.
+
+    `p` is McNemar's exact value where the two were paired image by image; the interval is then the
+    bootstrap's, otherwise Newcombe's.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    p: float | None = None
 
     @property
     def is_clear(self) -> bool:
@@ -65,6 +78,8 @@ class Compared:
         The split that says which of these is best.
     split : str
         The split that accuracies are compared on.
+    folders : list of Path
+        Of the reports, where predictions are; empty where they are not known.
     """
 
     names: list[str]
@@ -72,6 +87,56 @@ class Compared:
     best: list[Outcome]
     decided_on: str
     split: str
+    folders: list[Path] = field(default_factory=list)
+
+    def difference(
+        self, first: int, outcome: Outcome, other: int, another: Outcome
+    ) -> Difference | None:
+        """Return the accuracy of another run's result minus that of the first one's.
+
+        Parameters
+        ----------
+        first, other : int
+            Places of the two runs.
+        outcome, another : Outcome
+            A result of each.
+
+        Returns
+        -------
+        Difference or None
+            Paired where both runs kept predictions of the same images. None where one of the
+            results was not measured on the split.
+        """
+        if self.split not in outcome.accuracy or self.split not in another.accuracy:
+            return None
+        value = another.accuracy[self.split] - outcome.accuracy[self.split]
+        if self.split not in outcome.n or self.split not in another.n:
+            return Difference(value)
+        a, b = self._answers(other, another), self._answers(first, outcome)
+        if a is not None and b is not None and self._same_images(first, other):
+            _, low, high = paired_difference(a, b)
+            only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+            return Difference(value, low, high, mcnemar_exact(only_a, only_b))
+        counts = [
+            (round(o.accuracy[self.split] * o.n[self.split]), o.n[self.split])
+            for o in (another, outcome)
+        ]
+        return Difference(value, *newcombe_interval(*counts[0], *counts[1]))
+
+    def _same_images(self, first: int, other: int) -> bool:
+        digests = [self.records[i].dataset.splits[self.split].digest for i in (first, other)]
+        return digests[0] == digests[1]
+
+    def _answers(self, run: int, outcome: Outcome) -> npt.NDArray[np.bool_] | None:
+        """Return which images a result was right on; None without its predictions."""
+        if not self.folders or outcome.place is None:
+            return None
+        folder, cut = outcome.place
+        place = self.folders[run] / folder
+        if not (place / FILE_NAME).is_file():
+            return None
+        digest = self.records[run].dataset.splits[self.split].digest
+        return correct_answers(place, cut, self.split, digest, outcome.accuracy[self.split])
 
     def order(self) -> list[int]:
         """Return the places of the runs, the best one first."""
@@ -90,11 +155,22 @@ def signed(value: float) -> str:
     return f"{rounded:+.3f}" if rounded else "0.000"
 
 
-def compare_records(names: Sequence[str], records: Sequence[Record]) -> Compared | str:
+def compare_records(
+    names: Sequence[str], records: Sequence[Record], folders: Sequence[Path] = ()
+) -> Compared | str:
     """Return the runs as they can be compared, or why they cannot.
 
     Validation decides which one is best where every run has it; accuracies are compared on the test
     split where every run has it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What the runs are called.
+    records : sequence of Record
+        The runs; the others are compared with the first.
+    folders : sequence of Path
+        Their reports, for predictions.
     """
     names = _told_apart(names)
     best = [best_outcome(record) for record in records]
@@ -109,7 +185,7 @@ def compare_records(names: Sequence[str], records: Sequence[Record]) -> Compared
             for name, outcome in zip(names, measured, strict=True)
         )
         return f"No split was measured in all of these runs ({each}): there is nothing to compare."
-    return Compared(names, list(records), measured, common[-1], common[0])
+    return Compared(names, list(records), measured, common[-1], common[0], list(folders))
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
@@ -119,20 +195,6 @@ def _told_apart(names: Sequence[str]) -> list[str]:
         f"{name} ({short[: i + 1].count(name)})" if short.count(name) > 1 else name
         for i, name in enumerate(short)
     ]
-
-
-def difference(first: Outcome, other: Outcome, split: str) -> Difference | None:
-    """Return the accuracy of `other` minus that of `first`; None where one has none."""
-    if split not in first.accuracy or split not in other.accuracy:
-        return None
-    value = other.accuracy[split] - first.accuracy[split]
-    if split not in first.n or split not in other.n:
-        return Difference(value)
-    (a, n_a), (b, n_b) = (
-        (round(outcome.accuracy[split] * outcome.n[split]), outcome.n[split])
-        for outcome in (other, first)
-    )
-    return Difference(value, *newcombe_interval(a, n_a, b, n_b))
 
 
 def difference_answer(compared: Compared, style: Style) -> str:
@@ -146,11 +208,14 @@ def difference_answer(compared: Compared, style: Style) -> str:
         f"Next is {style.name(compared.names[second])}: {_described(next_best, style)}, "
         f"{next_best.accuracy[compared.split]:.3f}."
     )
-    found = difference(next_best, best, compared.split)
+    found = compared.difference(second, next_best, first, best)
     if found is None or found.low is None:
         return f"{text} These are means of repeats, whose intervals stand in their own reports."
     sure = "does not hold 0" if found.is_clear else "holds 0: which one is better is not certain"
-    text += f" The difference of {found} on the {split} split has a 95 % interval that {sure}."
+    paired = "" if found.p is None else f", image by image (McNemar's p: {p_text(found.p)}),"
+    text += (
+        f" The difference of {found} on the {split} split{paired} has a 95 % interval that {sure}."
+    )
     if compared.decided_on == "test":
         text += (
             " Not every run has a validation split: the test split decides, so it flatters the "

@@ -33,6 +33,9 @@ class Outcome:
         Images of a split, where the accuracy is a share of them: not for a mean.
     splits : mapping of str to SplitMetrics
         All metrics by split; empty for a study, which keeps none.
+    place : (str, str) or None
+        Folder of its predictions, relative to the run's, and their cut (empty for a network); None
+        for a mean.
     multiply_adds : int or None
         Of one image.
     seconds : float
@@ -46,6 +49,7 @@ class Outcome:
     multiply_adds: int | None
     seconds: float
     splits: Mapping[str, SplitMetrics] = field(default_factory=dict)
+    place: tuple[str, str] | None = None
 
 
 def outcomes(record: Record) -> list[Outcome]:
@@ -53,26 +57,38 @@ def outcomes(record: Record) -> list[Outcome]:
     if isinstance(record, RunRecord):
         return [
             _measured(r.cut, HEAD_NAMES[r.head], r.splits,
-                      record.cut_record(r.cut).multiply_adds, r.fit_s)
+                      record.cut_record(r.cut).multiply_adds, r.fit_s, ("", r.cut))
             for r in record.results
         ]  # fmt: skip
     if isinstance(record, TrainingRecord):
         seconds = sum(epoch.seconds for epoch in record.history)
         network = record.network
         how = MODE_NAMES[record.mode]
-        return [_measured(network.name, how, record.splits, network.multiply_adds, seconds)]
+        adds = network.multiply_adds
+        return [_measured(network.name, how, record.splits, adds, seconds, ("", ""))]
     if isinstance(record, StudyRecord):
         return [_of_group(record, group) for group in study_groups(record)]
     return [
-        _measured(a.name, a.what, a.splits, a.multiply_adds, a.train_s) for a in record.approaches
-    ]
+        _measured(a.name, a.what, a.splits, a.multiply_adds, a.train_s,
+                  (a.folder, a.what if a.approach == "probe" else ""))
+        for a in record.approaches
+    ]  # fmt: skip
+
+
+def ranked_outcomes(record: Record) -> list[Outcome]:
+    """Return everything that a run reached, a probe's cuts in the order of its own report."""
+    found = outcomes(record)
+    if not isinstance(record, RunRecord):
+        return found
+    places = {id(result): i for i, result in enumerate(record.results)}
+    return [found[places[id(result)]] for result in ranking(record)]
 
 
 def best_outcome(record: Record) -> Outcome | None:
     """Return the best result, as the run's own report names it; None where nothing was measured."""
-    found = outcomes(record)
     if isinstance(record, RunRecord):
-        return found[record.results.index(ranking(record)[0])]
+        return ranked_outcomes(record)[0]
+    found = outcomes(record)
     measured = [outcome for outcome in found if outcome.accuracy]
     if not measured:
         return None
@@ -83,7 +99,12 @@ def best_outcome(record: Record) -> Outcome | None:
 
 
 def _measured(
-    what: str, how: str, splits: Mapping[str, SplitMetrics], adds: int, seconds: float
+    what: str,
+    how: str,
+    splits: Mapping[str, SplitMetrics],
+    adds: int,
+    seconds: float,
+    place: tuple[str, str],
 ) -> Outcome:
     return Outcome(
         what,
@@ -93,6 +114,7 @@ def _measured(
         adds,
         seconds,
         splits,
+        place,
     )
 
 
@@ -100,11 +122,13 @@ def _of_group(record: StudyRecord, group: Group) -> Outcome:
     splits = dict.fromkeys(split for row in group.rows for split in row.top1)
     means = {split: group.mean("top1", split) for split in splits}
     known = {split: of.n for split, of in record.dataset.splits.items() if split in splits}
+    single = len(group.rows) == 1
     return Outcome(
         group.name,
         group.label,
         {split: mean for split, mean in means.items() if mean is not None},
-        known if len(group.rows) == 1 else {},
+        known if single else {},
         group.rows[0].multiply_adds,
         sum(row.seconds for row in group.rows) / len(group.rows),
+        place=(group.rows[0].folder, group.label) if single else None,
     )

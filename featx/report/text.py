@@ -167,7 +167,7 @@ def probe_answer(record: RunRecord, style: Style) -> str:
         f"{len(record.dataset.classes)} classes{most}: {measured}. It takes "
         f"{cut.n_features:,} values and {human_count(cut.multiply_adds)} multiply-adds an image."
     )
-    if split != "val":
+    if split != "val" and len(ranked) > 1:
         text += (
             " There is no validation split: the test split ranks the cuts, so it flatters the best."
         )

@@ -132,7 +132,7 @@ def read_compared(folders: Sequence[str | Path]) -> Compared:
     names = [record.name for record in records]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    compared = compare_records(names, records)
+    compared = compare_records(names, records, places)
     if isinstance(compared, str):
         raise FeatxError(compared)
     return compared

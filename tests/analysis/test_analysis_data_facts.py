@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featx.analysis.data_facts import duplicates, samples, sizes
+from featx.analysis.data_facts import duplicates, leaks, samples, sizes
 from featx.data import ArrayImages, Dataset, FileImages
 from featx.data.dataset import Split
 
@@ -39,6 +39,11 @@ def test_duplicates_are_found_pixel_for_pixel() -> None:
     }  # fmt: skip
     ((first, second),) = found["train", "val"].pairs
     assert (first.index, first.label, second.index, second.label) == (2, 2, 3, 3)
+    assert {d.compared for d in found.values()} == {"pixels"}
+    assert leaks(list(found.values())) == [
+        "1 of the val images are training images as well: what is measured on them flatters every "
+        "result. They are shown under Data."
+    ]
     pairs = found["val", "test"].pairs
     assert [(a.index, b.index, b.label) for a, b in pairs] == [(1, 0, 9), (1, 4, 5)]
 
@@ -64,7 +69,7 @@ def test_files_are_compared_by_content_and_sizes_counted(tmp_path: Path) -> None
         "test": Split("test", FileImages(test), np.zeros(2, np.int64)),
     }
     (found,) = duplicates(splits)
-    assert found.n == 1
+    assert (found.n, found.compared) == (1, "files")
     assert (found.pairs[0][0].index, found.pairs[0][1].index) == (1, 0)
     assert [(s.split, s.width, s.height, s.n) for s in sizes(splits)] == [
         ("train", 6, 4, 2), ("train", 5, 9, 1), ("test", 6, 4, 2)

@@ -33,8 +33,8 @@ def data(n: int, *widths: int, seed: int = 0) -> list[np.ndarray]:
     ]
 
 
-# Narrower together than the rows, and wider.
-@pytest.mark.parametrize("widths", [(4, 7, 9), (30, 60, 5)])
+# Side by side, and (above 2,000 together) by Gram matrices.
+@pytest.mark.parametrize("widths", [(4, 7, 9), (30, 60, 5), (1500, 3, 600)])
 def test_is_what_the_definition_says(widths: tuple[int, ...]) -> None:
     features = data(40, *widths)
     found = linear_cka([X.astype(np.float32) for X in features])
@@ -98,3 +98,10 @@ def test_rows_are_fewer_where_cuts_are_wide_or_many() -> None:
         assert 100 <= n <= 2000
         assert n * n * sum(widths) <= 10**10
         assert n * n * len(widths) <= 2**24
+
+
+@pytest.mark.parametrize("widths", [[16] * 100, [19] * 105, [2048] * 16, [100] * 100, [16_384]])
+@pytest.mark.parametrize("n", [200, 1500, 2000])
+def test_what_is_kept_stays_within_128_mb(widths: list[int], n: int) -> None:
+    rows = min(n, rows_for(widths))
+    assert Similarity(rows, widths)._kept.nbytes <= 2**24 * 8

@@ -120,6 +120,9 @@ def test_a_head_of_another_cut_is_refused() -> None:
 def test_a_class_is_found_by_name_or_label() -> None:
     head = _head([1.0])
     assert (label_of(head, "b"), label_of(head, "1")) == (1, 1)
+    # Sorted as folders are: a name that is another class' label stays a name.
+    numbers = replace(head, class_names=["10", "0"])
+    assert [label_of(numbers, name) for name in ("10", "0", "1")] == [0, 1, 1]
     with pytest.raises(UnknownName, match=r"Class 'aa' is not in this head\. Closest: 'a'"):
         label_of(head, "aa")
     with pytest.raises(UsageError, match=r"The head has no class 5\. It has 'a', 'b'"):

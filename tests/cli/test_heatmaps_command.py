@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from featx.cli import app
 from featx.heads import LinearHead
+from featx.pipeline.heat_pictures import _stems
 
 SMALL = ["--backbone", "resnet18", "--weights", "none", "--image-size", "32", "--device", "cpu"]
 DIGITS = ["--dataset", "digits", "--limit", "8", "--stratified"]
@@ -78,7 +79,14 @@ def test_a_head_shows_its_evidence_for_random_images(tmp_path: Path, head_file: 
         (["--cut", "layer5", "--image", "PHOTO"], "Cut 'layer5' is not in resnet18. Closest:"),
         (["--cut", "fc", "--image", "PHOTO"], "Cut 'fc' of resnet18 is a vector of 1000 values"),
         (["--cut", "layer1", "--image", "TEXT"], "text.jpg: it is not an image of a known format"),
-        (["--cut", "layer1", "--image", "gone.jpg"], "gone.jpg: No such file or directory"),
+        (
+            ["--cut", "layer1", "--image", "gone.jpg"],
+            "There is no file 'gone.jpg': expected an image file.",
+        ),
+        (
+            ["--cut", "layer1", "--image", "."],
+            "'.' is a folder: expected an image file. For images",
+        ),
         (["--cut", "layer1", "--image", "PHOTO", "--class", "3"], "none is given: --head FILE"),
         (["--head", "HEAD", "--image", "PHOTO", "--class", "33"], "Class '33' is not in this head"),
         (
@@ -107,6 +115,33 @@ def test_what_cannot_be_is_refused(
     assert result.exit_code == 2, result.output
     assert said in re.sub(r"\s+", " ", result.stderr)
     assert not (tmp_path / "maps").exists()
+
+
+def test_more_images_than_there_are_is_said(tmp_path: Path) -> None:
+    words = ["--cut", "layer1", "--n", "500", "--out", str(tmp_path), "--limit", "1"]
+    result = featx("heatmaps", *SMALL, *DIGITS, *words)
+    assert result.exit_code == 0, result.output
+    n = len(list(tmp_path.iterdir()))
+    assert n < 500
+    said = f"warning: 500 images were asked for, the split has {n}."
+    assert said in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_a_head_with_the_statistics_of_every_split_warns(
+    tmp_path: Path, photo: Path, head_file: Path
+) -> None:
+    head = LinearHead.load(head_file)
+    said = {**head.provenance, "standardize": "per-split"}
+    own = replace(head, provenance=said).save(tmp_path / "own.safetensors")
+    words = ["--head", str(own), "--image", str(photo), "--out", str(tmp_path / "maps")]
+    result = featx("heatmaps", *SMALL, *words)
+    assert result.exit_code == 0, result.output
+    assert "carries the training split's statistics" in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_pictures_keep_the_names_of_their_images_in_any_alphabet() -> None:
+    files = [Path(name) for name in ("犬.png", "猫.png", "x.png", "X.png", "a b.png", "...png")]
+    assert _stems(files) == ["犬", "猫", "x", "X-2", "a-b", "image"]
 
 
 def test_grad_cam_names_its_extra(

@@ -12,8 +12,8 @@ from scipy import stats
 import featx
 from featx.errors import FeatxError, RecipeError
 from featx.evaluate import ComparisonRecord, read_record
+from featx.evaluate.predictions import TRUTH, read_predictions
 from featx.pipeline import compared_runs, run_comparison
-from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.progress import Progress
 from featx.recipes import Recipe, make_recipe
 

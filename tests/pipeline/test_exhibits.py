@@ -16,10 +16,10 @@ import featx
 from featx.cache import FeatureSet, fsio
 from featx.errors import CacheCorrupt, CacheWriteError
 from featx.evaluate import Exhibits, RunRecord, read_exhibits, read_record
+from featx.evaluate.predictions import read_predictions
 from featx.pipeline import exhibits as making
 from featx.pipeline import make_plan, prepare
 from featx.pipeline.exhibits import chosen_rows
-from featx.pipeline.predictions import read_predictions
 from featx.recipes import Recipe, make_recipe
 
 BASE = {

@@ -30,8 +30,8 @@ from featx.errors import (
     WeightsError,
 )
 from featx.evaluate import TrainingRecord, read_record
+from featx.evaluate.predictions import TRUTH, read_predictions
 from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
-from featx.pipeline.predictions import TRUTH, read_predictions
 from featx.pipeline.train_inputs import cached_part
 from featx.pipeline.train_run import run_prepared_training
 

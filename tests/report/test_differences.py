@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from record_cases import COMPARISONS, STUDIES, TRAININGS, make_training
 from report_cases import CASES, make_record, make_result, named, simple_record
+from safetensors.numpy import save_file
 
 from featx.errors import FeatxError
-from featx.evaluate import newcombe_interval
+from featx.evaluate import mcnemar_exact, newcombe_interval, paired_difference
 from featx.report import read_compared, write_differences, write_record
 from featx.report.difference_tables import (
     best_metrics,
@@ -23,7 +25,6 @@ from featx.report.differences import (
     Compared,
     cautions,
     compare_records,
-    difference,
     difference_answer,
     setting_rows,
     signed,
@@ -178,7 +179,8 @@ def test_means_of_repeats_have_no_interval() -> None:
     assert group.n == {}
     rows = [row for row in study.rows if (row.group, row.label) == (group.what, group.how)]
     assert group.accuracy["test"] == pytest.approx(sum(r.top1["test"] for r in rows) / len(rows))
-    found = difference(group, group, "test")
+    of = compared(study, study, names=("a", "b"))
+    found = of.difference(0, group, 1, group)
     assert found is not None
     assert (found.low, str(found)) == (None, "0.000")
 
@@ -218,6 +220,57 @@ def test_the_page_is_written_beside_the_runs(tmp_path: Path) -> None:
         write_differences(of, tmp_path / "a")
     with pytest.raises(FeatxError, match="is named twice"):
         read_compared([tmp_path / "a", tmp_path / "b", tmp_path / "." / "a"])
+
+
+def keep_predictions(folder: Path, record, cut: str, right: np.ndarray) -> None:
+    """Write predictions of the test split that are right where it is said."""
+    truth = np.zeros(len(right), dtype=np.int64)
+    predicted = np.where(right, 0, 1).astype(np.int64)
+    digest = {"digest test": record.dataset.splits["test"].digest}
+    arrays = {f"{cut}|test": predicted, "(truth)|test": truth}
+    save_file(arrays, folder / "predictions.safetensors", metadata=digest)
+
+
+def paired_runs(folder: Path, **fields: object) -> tuple[Compared, np.ndarray, np.ndarray]:
+    """Return two runs on disk with their predictions: 20 and 30 wrong, 12 of them in both."""
+    first, second = np.ones(200, dtype=bool), np.ones(200, dtype=bool)
+    first[:20], second[8:38] = False, False
+    a = run("a", {"layer1": {"val": 30, "test": 20}})
+    b = run("b", {"layer1": {"val": 20, "test": 30}}, **fields)
+    for record, right in ((a, first), (b, second)):
+        write_record(record, folder / record.name)
+        keep_predictions(folder / record.name, record, "layer1", right)
+    return read_compared([folder / "a", folder / "b"]), first, second
+
+
+def test_predictions_of_the_same_images_are_paired(tmp_path: Path) -> None:
+    of, first, second = paired_runs(tmp_path)
+    found = of.difference(0, of.best[0], 1, of.best[1])
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx(paired_difference(second, first))
+    assert found.p == mcnemar_exact(18, 8)
+    low, high = newcombe_interval(170, 200, 180, 200)
+    assert high - low > found.high - found.low
+    text = difference_answer(of, TERMINAL)
+    assert f"image by image (McNemar's p: {mcnemar_exact(18, 8):.3f})" in text
+
+
+def test_predictions_of_other_images_are_not(tmp_path: Path) -> None:
+    splits = {**A.dataset.splits}
+    splits["test"] = splits["test"].model_copy(update={"digest": "f" * 64})
+    dataset = A.dataset.model_copy(update={"splits": splits})
+    of, _, _ = paired_runs(tmp_path, dataset=dataset)
+    found = of.difference(0, of.best[0], 1, of.best[1])
+    assert found is not None
+    assert (found.low, found.high) == newcombe_interval(170, 200, 180, 200)
+    assert found.p is None
+
+
+def test_predictions_that_contradict_the_record_are_an_error(tmp_path: Path) -> None:
+    of, first, _ = paired_runs(tmp_path)
+    keep_predictions(tmp_path / "b", of.records[1], "layer1", first)
+    with pytest.raises(FeatxError, match="do not agree with its record: 180 correct images and"):
+        of.difference(0, of.best[0], 1, of.best[1])
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from featx.report.exhibits import Beside, data_uri, read_beside
 from featx.report.page import Source, render_merged, render_page
 from featx.report.page.markup import sort_value
 from featx.report.page.probe_charts import pareto
+from featx.report.page.sections import merged_rows
 from featx.text import human_count, human_seconds
 
 HOSTILE = [
@@ -332,6 +333,51 @@ def test_a_merged_page_ranks_the_rows_of_all_runs() -> None:
     wanted = [r.accuracy["val"] for record in records[:2] for r in record.results]
     wanted += [a.splits["val"].accuracy for a in records[2].approaches]
     assert scores == pytest.approx(sorted(wanted, reverse=True), abs=5e-4)
+
+
+def test_equal_validation_accuracies_are_not_ranked_by_test() -> None:
+    classes = named(["a", "b"])
+    wrong = {"low": {"val": 5, "test": 60}, "high": {"val": 5, "test": 1}}
+    for order in (["low", "high"], ["high", "low"]):
+        record = make_record([make_result(cut, wrong[cut], classes) for cut in order], classes)
+        header, rows = merged_rows([record])
+        # Fewer features win, which the first cut has.
+        assert [row[1] for row in rows] == order
+        assert header[1] == "cut, network or approach"
+
+
+def test_the_largest_class_is_that_of_the_training_images() -> None:
+    record = simple_record()
+    test = record.results[0].splits["val"]
+    counts = record.dataset.splits["train"].counts
+    largest = max(counts, key=lambda label: counts[label])
+    share = next(s.support for s in test.per_class if s.label == largest) / test.n
+    assert f"class with most training images would reach {share:.3f} on" in page_of(record)
+
+
+def test_a_map_keeps_its_proportions(tmp_path: Path) -> None:
+    record = simple_record()
+    exhibits = make_exhibits(record)
+    drawn = exhibits.maps[0].model_copy(
+        update={"x": [0.0, 10.0, 5.0], "y": [0.0, 2.0, 1.0], "images": exhibits.maps[0].images[:3]}
+    )
+    put_exhibits(exhibits.model_copy(update={"maps": [drawn]}), tmp_path)
+    found = Parsed(page_of(record, read_beside(tmp_path, record))).data[0]["maps"][0]
+    assert (found["x"], found["y"]) == ([0, 999, 500], [400, 599, 500])
+
+
+def test_gaps_sort_as_numbers() -> None:
+    texts = ["gap 4e-07", "gap 2e-06", "NOT converged, gap 3e-02", "converged"]
+    assert [sort_value(text) for text in texts] == [4e-7, 2e-6, 3e-2, None]
+
+
+def test_samples_without_thumbnails_have_no_heading(tmp_path: Path) -> None:
+    record = simple_record()
+    bare = make_exhibits(record).model_copy(deep=True)
+    bare.tiles = None
+    for _, image in bare.shown():
+        image.tile = None
+    assert "Samples of" not in page_of(record, Beside(bare, tmp_path))
 
 
 @given(st.floats(0.01, 1e17))

@@ -158,6 +158,7 @@ def _heat_maps(source: Source, budgets: dict[str, int]) -> tuple[list[dict[str, 
             {
                 "title": _heat_title(heat, source.record.dataset.classes),
                 "exact": heat.exact,
+                "signed": heat.what == "evidence",
                 "image": heat.image,
                 "pictures": [(cut, uri, heat.about.get(cut, "")) for cut, uri in uris.items()],
             }
@@ -168,6 +169,6 @@ def _heat_maps(source: Source, budgets: dict[str, int]) -> tuple[list[dict[str, 
 
 def _heat_title(heat: HeatMapExhibit, classes: dict[int, str]) -> Markup:
     split = SPLIT_NAMES.get(heat.split, heat.split)
-    return Markup("{}: {}, image {} of {}").format(
-        _HEAT_TITLES[heat.what], name(classes[heat.image.label]), heat.image.index, kept(split)
+    return Markup("{}: image {} of {} (true class {})").format(
+        _HEAT_TITLES[heat.what], heat.image.index, kept(split), name(classes[heat.image.label])
     )

@@ -151,6 +151,17 @@ def name_axis_height(names: Sequence[str], slot: float, limit: int = 24) -> floa
     return 22.0 if longest * _CHARACTER < slot - 8 else longest * _CHARACTER * 0.75 + 16
 
 
+def slots(names: Sequence[str], left: float, right: float) -> tuple[float, float]:
+    """Return where the places of a name axis begin and how wide each is.
+
+    Slanted names reach to the left of their places: the first one must not leave the chart.
+    """
+    slot = (right - left) / len(names)
+    if name_axis_height(names, slot) > 22:
+        left = max(left, min(150.0, max(len(plain(name)) for name in names) * 4.6 - slot / 2))
+    return left, (right - left) / len(names)
+
+
 def name_axis(
     chart: Chart, names: Sequence[str], places: Sequence[float], y: float, limit: int = 24
 ) -> None:

@@ -159,13 +159,14 @@ def _add_maps(
 ) -> list[str]:
     left_out = 0
     for drawn in maps:
+        x, y = _places(drawn.x, drawn.y)
         compact = {
             "cut": kept(drawn.cut),
             "split": kept(SPLIT_NAMES.get(drawn.split, drawn.split)),
             "method": drawn.method,
             "explained": drawn.explained,
-            "x": _places(drawn.x),
-            "y": _places(drawn.y),
+            "x": x,
+            "y": y,
             "images": [_image(image) for image in drawn.images],
         }
         size = len(json.dumps(compact, separators=(",", ":")))
@@ -179,11 +180,18 @@ def _add_maps(
     return [f"To keep the page small, {left_out} of {len(maps)} maps are left out."]
 
 
-def _places(values: Sequence[float]) -> list[int]:
-    """Return coordinates as whole numbers from 0 to 999: a pixel each, in few characters."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    span = (high - low) or 1.0
-    return [round((value - low) / span * 999) for value in values]
+def _places(x: Sequence[float], y: Sequence[float]) -> tuple[list[int], list[int]]:
+    """Return coordinates as whole numbers from 0 to 999: a pixel each, in few characters.
+
+    Both axes have one scale, so that distances are those of the map; it is centred.
+    """
+    ends = [(min(values, default=0.0), max(values, default=0.0)) for values in (x, y)]
+    span = max(high - low for low, high in ends) or 1.0
+    first, second = (
+        [round((value - (low + high) / 2) / span * 999 + 499.5) for value in values]
+        for values, (low, high) in zip((x, y), ends, strict=True)
+    )
+    return first, second
 
 
 def _image(image: ShownImage) -> list[Any]:

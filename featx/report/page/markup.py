@@ -23,7 +23,10 @@ _LONGEST_KEPT = 20_000
 _BEGIN, _END = "\ue000", "\ue001"
 _FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_NUMBER = re.compile(r"<?([+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?: ?([kMGTPE])?B?)?(?: [(/].*)?")
+_NUMBER = re.compile(
+    r"(?:NOT converged, )?(?:gap )?<?([+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
+    r"(?: ?([kMGTPE])?B?)?(?: [(/].*)?"
+)
 _TIME = re.compile(r"\d[\d.]* (?:s|min|h)(?: \d+ (?:s|min))?")
 
 

@@ -18,11 +18,13 @@ from featx.report.page.charts import (
     Chart,
     Scale,
     legend,
+    marker_path,
     matrix_chart,
     name_axis,
     name_axis_height,
     number_axis,
     share_scale,
+    slots,
     value_axis,
 )
 from featx.report.text import HEAD_NAMES, SPLIT_NAMES, accuracy_text
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from featx.evaluate.records import CutRecord, DatasetRecord, ResultRecord
 
 _MOST_LINES = 8
+MOST_NUMBERED = 24
+"""Results of which every bubble of the cost charts has its cut's number."""
 _NAME_WIDTH, _ACROSS = 6.4, 34  # pixels of a character, most characters of a line's name
 _SPLIT_COLOURS = {"val": 0, "test": 1, "train": 6}
 _COSTS = {
@@ -139,20 +143,19 @@ def layer_curve(
     across : sequence of (str, float)
         Baselines to draw as lines across: their names and accuracies.
     least : float, optional
-        Accuracy of naming the largest class every time: a line across, where it is within the axis.
+        Accuracy of always naming the class with most training images: a line across, where it is
+        within the axis.
     """
     values = [v for s in series for _, _, m in s.points for v in (m.accuracy_low, m.accuracy_high)]
     values += [value for _, value in across]
     axis = share_scale(values, 0.0, 1.0)
     lines = list(across)
     if least is not None and axis.low <= least <= axis.high:
-        lines.append(("largest class every time", least))
+        lines.append(("largest class of training", least))
     width, left = 880.0, 56.0
     # The names of lines across stand beside the chart, where no point can hide them.
     right = width - 16 - max((_NAME_WIDTH * len(plain(t, _ACROSS)) for t, _ in lines), default=0.0)
-    slot = (right - left) / len(names)
-    if name_axis_height(names, slot) > 22:
-        left = max(left, min(150.0, max(len(plain(name)) for name in names) * 4.6 - slot / 2))
+    left, slot = slots(names, left, right)
     chart = Chart(width, 0, f"{title}: {curve_words(series)}")
     top = legend(chart, [(_look(s), s.marker, s.name) for s in series], left, 18) + 6
     bottom = top + 290
@@ -247,17 +250,38 @@ def _cost_chart(
     number_axis(chart, x, 24, 280, title, unit)
     chart.line([(x(points[i][0]), y(points[i][1])) for i in front], "front")
     most = max(cut.n_parameters for cut in record.cuts) or 1
+    numbers = []
     for i, result in enumerate(record.results):
         cut = record.cut_record(result.cut)
         radius = 5 + 12 * (cut.n_parameters / most) ** 0.5
         px, py = x(points[i][0]), y(points[i][1])
-        look = "s0" if result.head == "svm" else "s1"
-        chart.add('<circle class="bubble {}" cx="{}" cy="{}" r="{:.3g}"><title>{}</title></circle>',
-                  look, px, py, radius,
+        look, marker = ("s0", 0) if result.head == "svm" else ("s1", 1)
+        chart.add('<path class="bubble {}" d="{}"><title>{}</title></path>',
+                  look, marker_path(px, py, marker, round(radius, 1)),
                   f"{plain(cut.cut)}, {HEAD_NAMES[result.head]}: {points[i][1]:.3f}")  # fmt: skip
-        if len(record.results) <= 24:
-            chart.text(px, py + 4, str(record.cuts.index(cut) + 1), kind="in")
+        numbers.append((px, py, str(record.cuts.index(cut) + 1)))
+    if len(numbers) <= MOST_NUMBERED:
+        _number_bubbles(chart, numbers)
     return chart.svg()
+
+
+def _number_bubbles(chart: Chart, numbers: Sequence[tuple[float, float, str]]) -> None:
+    """Write the numbers of the cuts into their bubbles, as one text where bubbles overlap."""
+    left = list(numbers)
+    while left:
+        x, y, _ = left[0]
+        near = [n for n in left if abs(n[0] - x) < 13 and abs(n[1] - y) < 13]
+        left = [n for n in left if n not in near]
+        middle = sum(n[0] for n in near) / len(near), sum(n[1] for n in near) / len(near) + 4
+        text = ", ".join(dict.fromkeys(number for _, _, number in near))
+        chart.text(*middle, text, kind="in halo")
+
+
+def number_key(record: RunRecord) -> str:
+    """Return which number stands for which cut, where the bubbles have numbers."""
+    if len(record.results) > MOST_NUMBERED:
+        return ""
+    return ", ".join(f"{i + 1} {plain(cut.cut)}" for i, cut in enumerate(record.cuts))
 
 
 def _cost(cut: CutRecord, result: ResultRecord, cost: str) -> float:
@@ -288,7 +312,13 @@ def f1_charts(record: RunRecord) -> list[tuple[str, Markup]]:
 def _f1_matrix(
     title: str, labels: list[str], cuts: list[str], values: list[list[float | None]]
 ) -> Markup:
-    return matrix_chart(title, labels, cuts, values, "F1")
+    best = sorted(
+        (max((v, cut) for v, cut in zip(row, cuts, strict=True) if v is not None), label)
+        for row, label in zip(values, labels, strict=True)
+    )
+    words = ", ".join(f"{plain(label)} {v:.3f} at {plain(cut)}" for (v, cut), label in best[:12])
+    return matrix_chart(f"{title}; the hardest at their best cuts: {words}", labels, cuts, values,
+                        "F1")  # fmt: skip
 
 
 def _f1_lines(
@@ -297,9 +327,7 @@ def _f1_lines(
     best = [max(v for v in row if v is not None) for row in values]
     words = ", ".join(f"{plain(n)} at best {b:.3f}" for n, b in zip(labels, best, strict=True))
     left, right = 56.0, 864.0
-    slot = (right - left) / len(cuts)
-    if name_axis_height(cuts, slot) > 22:
-        left = max(left, min(150.0, max(len(plain(name)) for name in cuts) * 4.6 - slot / 2))
+    left, slot = slots(cuts, left, right)
     chart = Chart(880, 0, f"{title}: {words}")
     looks = [f"s{i % N_COLOURS}{' dashed' if i >= N_COLOURS else ''}" for i in range(len(labels))]
     entries = [(look, i, name) for i, (look, name) in enumerate(zip(looks, labels, strict=True))]
@@ -333,10 +361,7 @@ def class_charts(dataset: DatasetRecord) -> list[tuple[str, Markup]]:
 
 def _bars(label: str, names: list[str], counts: list[int], split: str) -> Markup:
     left, right, top, bottom = 70.0, 864.0, 22.0, 150.0
-    slot = (right - left) / len(counts)
-    if name_axis_height(names, slot) > 22:
-        left = max(left, min(150.0, max(len(plain(name)) for name in names) * 4.6 - slot / 2))
-        slot = (right - left) / len(counts)
+    left, slot = slots(names, left, right)
     chart = Chart(880, bottom + name_axis_height(names, slot) + 8, label)
     y = Scale(0, max([*counts, 1]), bottom, top)
     value_axis(chart, y, left, right, "images")

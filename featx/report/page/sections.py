@@ -12,7 +12,7 @@ from featx.evaluate.records import RunRecord
 from featx.evaluate.training_records import StudyRecord, TrainingRecord
 from featx.report.comparison_text import comparison_rows, p_text, ranked_approaches
 from featx.report.labels import plain
-from featx.report.outcomes import outcomes
+from featx.report.outcomes import ranked_outcomes
 from featx.report.page.charts import matrix_chart
 from featx.report.page.markup import Table, make_table
 from featx.report.page.probe_charts import (
@@ -20,6 +20,7 @@ from featx.report.page.probe_charts import (
     cost_charts,
     f1_charts,
     layer_curve,
+    number_key,
     probe_series,
 )
 from featx.report.page.training_charts import history_charts, parallel_chart
@@ -52,9 +53,18 @@ from featx.text import human_bytes, human_count, human_seconds
 
 if TYPE_CHECKING:
     from featx.evaluate.exhibits import Exhibits
+    from featx.evaluate.metrics import SplitMetrics
     from featx.evaluate.reading import Record
     from featx.evaluate.records import ChoiceRecord
-    from featx.evaluate.training_records import ComparisonRecord
+    from featx.evaluate.training_records import ComparisonRecord, StudyRow
+
+
+_TIMES = {
+    "exhibits": "time to make the exhibits",
+    "evaluation": "time to evaluate",
+    "loop": "time of the training loop",
+    "head": "time to fit the first head",
+}
 
 
 def question(record: Record) -> str:
@@ -92,7 +102,7 @@ def _probe(record: RunRecord) -> dict[str, Any]:
     best = ranking(record)[0]
     split = ranking_split(record)
     title = f"{plain(record.backbone.name)} on {plain(record.dataset.name)}: accuracy per cut"
-    least = _largest_class(best.splits[split].per_class, best.splits[split].n)
+    least = _largest_class(record, best.splits[split])
     return {
         "ranked": make_table("Cuts, ranked", *ranked_rows(record), sortable=True),
         "ranked_on": split,
@@ -102,14 +112,19 @@ def _probe(record: RunRecord) -> dict[str, Any]:
         ),
         "results": [_result_facts(record, i, best) for i in range(len(record.results))],
         "costs": cost_charts(record),
+        "numbered": number_key(record),
         "f1": f1_charts(record),
         "network": record.backbone,
         "choices": choice_table(record.choices),
     }
 
 
-def _largest_class(per_class: Sequence[Any], n: int) -> float:
-    return float(max(scores.support for scores in per_class) / n)
+def _largest_class(record: RunRecord, metrics: SplitMetrics) -> float:
+    """Return the accuracy of always naming the class with most training images."""
+    train = record.dataset.splits.get("train")
+    counts = train.counts if train else {s.label: s.support for s in metrics.per_class}
+    largest = max(counts, key=lambda label: counts[label])
+    return sum(s.support for s in metrics.per_class if s.label == largest) / metrics.n
 
 
 def _result_facts(record: RunRecord, index: int, best: Any) -> dict[str, Any]:
@@ -275,7 +290,8 @@ def _pairs(caption: str, values: Mapping[str, Any]) -> Table:
 def _timing(name: str, value: float) -> tuple[str, str]:
     if name.endswith("_per_s"):
         return f"{name.removesuffix('_per_s')} per second", human_count(value)
-    return f"time to {name.removesuffix('_s')}", human_seconds(value)
+    did = name.removesuffix("_s")
+    return _TIMES.get(did, f"time to {did}"), human_seconds(value)
 
 
 def data_context(record: Record, exhibits: Exhibits | None) -> dict[str, Any]:
@@ -290,7 +306,8 @@ def data_context(record: Record, exhibits: Exhibits | None) -> dict[str, Any]:
             name: [image for image in images if image.label == label and image.tile is not None]
             for label, name in record.dataset.classes.items()
         }
-        shown["samples"].append((SPLIT_NAMES.get(split, split), by_class))
+        if any(by_class.values()):
+            shown["samples"].append((SPLIT_NAMES.get(split, split), by_class))
     shown["duplicates"] = data.duplicates
     if data.sizes:
         rows = [(SPLIT_NAMES.get(s.split, s.split), f"{s.width} x {s.height}", f"{s.n:,}")
@@ -319,31 +336,36 @@ def merged_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of a table over several runs, the best first.
 
     A probe has a row per cut and head, a comparison one per approach, a study one per run, a
-    training just one. They are ranked by validation accuracy; those without one stand last, by
-    test accuracy.
+    training just one. They are ranked by validation accuracy, equal ones as their own reports have
+    them; those without one stand last, by test accuracy.
     """
-    rows: list[tuple[float, float, list[str]]] = []
-
+    rows: list[tuple[tuple[float, float], list[str]]] = []
     for record in records:
         if isinstance(record, StudyRecord):
             rows += [_study_row(record, row) for row in record.rows]
             continue
-        for found in outcomes(record):
+        for found in ranked_outcomes(record):
             test = found.splits.get("test")
             cells = [record.name, found.what, found.how, share_text(found.accuracy.get("val")),
                      accuracy_text(test) if test else "-", human_count(found.multiply_adds or 0),
                      human_seconds(found.seconds)]  # fmt: skip
-            order = found.accuracy.get("val", -1.0), found.accuracy.get("test", -1.0)
-            rows.append((*order, cells))
-    rows.sort(key=lambda row: (-row[0], -row[1]))
+            rows.append((_place(found.accuracy), cells))
+    rows.sort(key=lambda row: row[0])
     header = ["run", "cut, network or approach", "head or kind", "val accuracy",
               "test accuracy (95 % interval)", "multiply-adds", "time to fit or train"]  # fmt: skip
-    return header, [cells for _, _, cells in rows]
+    return header, [cells for _, cells in rows]
 
 
-def _study_row(record: StudyRecord, row: Any) -> tuple[float, float, list[str]]:
+def _place(accuracy: Mapping[str, float]) -> tuple[float, float]:
+    """Return what rows are sorted by: test accuracies where there is no other one only."""
+    if "val" in accuracy:
+        return -accuracy["val"], 0.0
+    return 1.0, -accuracy.get("test", 0.0)
+
+
+def _study_row(record: StudyRecord, row: StudyRow) -> tuple[tuple[float, float], list[str]]:
     val, test = row.top1.get("val"), row.top1.get("test")
     adds = "-" if row.multiply_adds is None else human_count(row.multiply_adds)
     cells = [record.name, row.label or row.run, row.group, share_text(val), share_text(test), adds,
              human_seconds(row.seconds)]  # fmt: skip
-    return -1.0 if val is None else val, -1.0 if test is None else test, cells
+    return _place(row.top1), cells

@@ -4,7 +4,7 @@
 (() => {
   const RUNS = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
-  const COLOURS = 7;
+  const COLOURS = 7, LOOKS = 2 * COLOURS;
 
   function fill(node, attributes, children) {
     for (const [key, value] of Object.entries(attributes)) {
@@ -93,7 +93,7 @@
     errors: { title: "Without the diagonal", text: (n) => count(n) },
   };
 
-  function matrix(run, of, shown, names, show) {
+  function matrix(of, names, show) {
     const k = of.labels.length, cells = [];
     const totals = of.confusion.map((row) => Math.max(1, row.reduce((a, b) => a + b, 0)));
     let worst = 1;
@@ -114,7 +114,6 @@
       el("thead", {}, el("tr", {}, el("td", {}), of.labels.map((label) =>
         el("th", { scope: "col" }, named(names.get(label), 16))))),
       el("tbody", {}, rows));
-    if (cells.length) cells[0].button.tabIndex = 0;
     function view(kind) {
       for (const { button, i, j, n } of cells) {
         const hidden = kind === "errors" && i === j;
@@ -127,7 +126,8 @@
           `true ${short(names.get(of.labels[i]), 60)}, predicted ${short(names.get(of.labels[j]), 60)}: ${text}`);
       }
       const usable = cells.map((cell) => cell.button).filter((button) => !button.disabled);
-      if (!usable.some((button) => button.tabIndex === 0) && usable.length) usable[0].tabIndex = 0;
+      const stop = usable.find((button) => button.tabIndex === 0) || usable[0];
+      for (const { button } of cells) button.tabIndex = button === stop ? 0 : -1;
     }
     // One stop for the tabulator; arrows go from cell to cell, over empty ones.
     table.addEventListener("keydown", (event) => {
@@ -160,7 +160,8 @@
   function shownImages(run, shown, names) {
     const said = el("p", { "aria-live": "polite", class: "said" });
     const cards = el("div", { class: "cards" });
-    const panel = el("div", { class: "shown", hidden: true }, said, cards);
+    // What is said stands outside of what is hidden: a live region that appears is not read.
+    const panel = el("div", { class: "shown", hidden: true }, cards);
     function show(label, predicted, n) {
       const cell = ((shown && shown.cells) || []).find((c) => c[0] === label && c[1] === predicted);
       const images = cell ? cell[3] : [];
@@ -170,16 +171,17 @@
       cards.replaceChildren(...images.map((image) => card(run, names, image)));
       panel.hidden = false;
     }
-    return { panel, show };
+    return { parts: [said, panel], show };
   }
 
   function confusedPairs(of, names, show) {
     const pairs = [];
     of.confusion.forEach((row, i) => row.forEach((n, j) => { if (i !== j && n) pairs.push([n, i, j]); }));
     pairs.sort((a, b) => b[0] - a[0]);
-    return el("ul", { class: "pairs" }, pairs.slice(0, 6).map(([n, i, j]) => el("li", {},
+    if (!pairs.length) return [el("p", {}, "There is no error.")];
+    return [el("p", {}, "Most confused:"), el("ul", { class: "pairs" }, pairs.slice(0, 6).map(([n, i, j]) => el("li", {},
       el("button", { type: "button", onclick: () => show(of.labels[i], of.labels[j], n) },
-        named(names.get(of.labels[i]), 24), " taken for ", named(names.get(of.labels[j]), 24), `: ${count(n)}`))));
+        named(names.get(of.labels[i]), 24), " taken for ", named(names.get(of.labels[j]), 24), `: ${count(n)}`))))];
   }
 
   function errorBars(of, names) {
@@ -228,7 +230,7 @@
     const { chart, x, y } = unitChart(`Precision and recall per class, ${of.title}; average precision: ${words.join(", ")}`, "recall", "precision");
     const drawn = list.map(([label, , recall, precision], i) => {
       const d = "M" + recall.map((r, p) => `${x(r).toFixed(1)} ${y(precision[p]).toFixed(1)}`).join("L");
-      const line = svg("path", { class: `line s${i % COLOURS}${i % 14 >= COLOURS ? " dashed" : ""}`, d });
+      const line = svg("path", { class: `line s${i % COLOURS}${i % LOOKS >= COLOURS ? " dashed" : ""}`, d });
       chart.append(line);
       return line;
     });
@@ -262,8 +264,8 @@
     const names = new Map(RUNS[run].classes), of = result.splits[split], shown = result.shown[split];
     const images = shownImages(run, shown, names);
     node.append(reportTable(of, names), heading(level, "Confusion"),
-      ...matrix(run, of, shown, names, images.show),
-      el("p", {}, "Most confused:"), confusedPairs(of, names, images.show), images.panel);
+      ...matrix(of, names, images.show),
+      ...confusedPairs(of, names, images.show), ...images.parts);
     const figures = el("div", { class: "figures" }, errorBars(of, names));
     if (shown && shown.curves.length) figures.append(curves(of, shown.curves, names));
     if (shown && shown.reliability) figures.append(reliability(of, shown.reliability));
@@ -299,8 +301,10 @@
     const place = new Map(classes.map(([label], i) => [label, i]));
     const status = el("div", { class: "cards", "aria-live": "polite" });
     const stage = el("div", { class: "stage", tabindex: "0", role: "group" });
-    const keys = el("div", { class: "keys" }, classes.slice(0, 28).map(([, name], i) =>
-      el("span", { class: `s${i % COLOURS}` }, svg("svg", { viewBox: "-7 -7 14 14", width: 14, height: 14, "aria-hidden": "true" }, mark(i, 0, 0, 5)), named(name, 20))));
+    const about = el("p", { class: "hint" });
+    const more = classes.length > LOOKS ? el("span", {}, `and ${classes.length - LOOKS} more classes, in the same looks again`) : null;
+    const keys = el("div", { class: "keys" }, classes.slice(0, LOOKS).map(([, name], i) =>
+      el("span", { class: `s${i % COLOURS}` }, svg("svg", { viewBox: "-7 -7 14 14", width: 14, height: 14, "aria-hidden": "true" }, mark(i, 0, 0, 5)), named(name, 20))), ...(more ? [more] : []));
     let points = [], at = -1;
     function mark(i, x, y, r) {
       const kind = `dot s${i % COLOURS}`;
@@ -321,6 +325,7 @@
       const title = `${map.method.toUpperCase()} of ${short(map.cut, 60)}, ${map.split}: ${count(points.length)} images${explained}`;
       stage.replaceChildren(svg("svg", { class: "chart map", role: "img", viewBox: "-20 -20 1040 1040", "--w": "560px", "aria-label": title }, points));
       stage.setAttribute("aria-label", title + ". Arrow keys go from image to image.");
+      about.textContent = title + ". Both axes have the same scale.";
       stage.onpointerover = (event) => show(points.indexOf(event.target), map);
       stage.onkeydown = (event) => {
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -333,10 +338,22 @@
     const choice = el("select", { onchange: () => draw(maps[choice.value]) }, maps.map((map, i) =>
       el("option", { value: i }, `${short(map.cut, 60)}, ${map.method.toUpperCase()}, ${map.split}`)));
     node.append(el("label", { class: "choice" }, "Map ", choice), keys,
-      el("div", { class: "beside" }, stage, status));
+      el("div", { class: "beside" }, stage, status), about);
     draw(maps[0]);
   }
   document.querySelectorAll(".maps").forEach(buildMap);
+
+  // What scrolls must be reached by keyboard; what does not need not be a stop.
+  function markScrolling() {
+    for (const node of document.querySelectorAll(".scroll")) {
+      const scrolls = node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1;
+      if (scrolls) node.setAttribute("tabindex", "0");
+      else node.removeAttribute("tabindex");
+    }
+  }
+  addEventListener("resize", markScrolling);
+  document.addEventListener("toggle", markScrolling, true);
+  markScrolling();
 
   // Paper cannot be opened: everything is open in print, but of very many cuts only the open ones.
   let closed = [];
