@@ -134,6 +134,7 @@ def test_a_head_with_the_statistics_of_every_split_warns(
     said = {**head.provenance, "standardize": "per-split"}
     own = replace(head, provenance=said).save(tmp_path / "own.safetensors")
     words = ["--head", str(own), "--image", str(photo), "--out", str(tmp_path / "maps")]
+    words += ["--crop", "none"]
     result = featx("heatmaps", *SMALL, *words)
     assert result.exit_code == 0, result.output
     assert "carries the training split's statistics" in re.sub(r"\s+", " ", result.stderr)

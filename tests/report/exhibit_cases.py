@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +66,10 @@ def make_exhibits(
     results = []
     for result in record.results:
         for split, metrics in result.splits.items():
-            cells = [
-                cell(i, j, n)
-                for i, row in enumerate(metrics.confusion)
-                for j, n in enumerate(row)
-                if n
-            ]
+            places = (
+                (i, j, n) for i, row in enumerate(metrics.confusion) for j, n in enumerate(row) if n
+            )
+            cells = [cell(*place) for place in itertools.islice(places, most_cells)]
             recall = np.linspace(0, 1, n_curve)
             curves = [
                 CurveExhibit(
@@ -94,7 +93,7 @@ def make_exhibits(
                     cut=result.cut,
                     head=result.head,
                     split=split,
-                    cells=cells[:most_cells],
+                    cells=cells,
                     curves=curves,
                     reliability=reliability,
                 )

@@ -226,7 +226,7 @@ def test_exhibits_are_on_the_page(tmp_path: Path) -> None:
         ]  # fmt: skip
     assert len(run["maps"]) == len(record.cuts)
     text = Parsed(page).all_text()
-    for word in ("Linear CKA", "Evidence of the linear head", "exact", "pixel for pixel",
+    for word in ("Linear CKA", "Evidence of the linear head", "Exact, not an estimate.", "pixel for pixel",
                  "Images are a sample.", "32 x 32"):  # fmt: skip
         assert word in text
     for file in exhibits.heat_maps[0].files.values():
@@ -374,7 +374,7 @@ def test_gaps_sort_as_numbers() -> None:
 def test_samples_without_thumbnails_have_no_heading(tmp_path: Path) -> None:
     record = simple_record()
     bare = make_exhibits(record).model_copy(deep=True)
-    bare.tiles = None
+    bare.tiles, bare.heat_maps = None, []
     for _, image in bare.shown():
         image.tile = None
     assert "Samples of" not in page_of(record, Beside(bare, tmp_path))
