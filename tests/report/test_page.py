@@ -226,8 +226,8 @@ def test_exhibits_are_on_the_page(tmp_path: Path) -> None:
         ]  # fmt: skip
     assert len(run["maps"]) == len(record.cuts)
     text = Parsed(page).all_text()
-    for word in ("Linear CKA", "Evidence of the linear head", "Exact, not an estimate.", "pixel for pixel",
-                 "Images are a sample.", "32 x 32"):  # fmt: skip
+    for word in ("Linear CKA", "Evidence of the linear head", "Exact, not an estimate.",
+                 "pixel for pixel", "Images are a sample.", "32 x 32"):  # fmt: skip
         assert word in text
     for file in exhibits.heat_maps[0].files.values():
         assert data_uri((tmp_path / file).read_bytes(), "") in page
