@@ -78,8 +78,8 @@ def _compared(first: Images, second: Images) -> Literal["pixels", "files"]:
 def leaks(found: Sequence[DuplicateExhibit]) -> list[str]:
     """Return a note per split that holds images of the training split: they flatter its figures."""
     return [
-        f"{d.n:,} of the {d.second} images are training images as well: what is measured on them "
-        f"flatters every result. They are shown under Data."
+        f"Of the {d.second} images {d.n:,} {'is' if d.n == 1 else 'are'} in the training split as "
+        f"well: what is measured there flatters every result. See Data."
         for d in found
         if d.first == "train" and d.n
     ]

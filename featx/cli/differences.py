@@ -33,7 +33,7 @@ def show_differences(
         Open the page.
     """
     from featx.cli.console import out as console
-    from featx.cli.places import report_folder, tell_page
+    from featx.cli.places import joined_name, page_place, tell_page
     from featx.recipes import flag
     from featx.report import page_folder, read_compared, write_differences
 
@@ -49,8 +49,8 @@ def show_differences(
             f"one, or see this one with: featx report {names[0]}"
         )
     place = settings.get("out") or "reports"
-    folders = [report_folder(name, place) for name in names]
-    page = Path(place) / (settings.get("name") or "-vs-".join(f.name for f in folders)[:120])
+    folders = [_folder(name, place) for name in names]
+    page = page_place(place, settings.get("name") or joined_name(folders))
     compared = read_compared(folders)
     page_folder(page)
     _print(console(), compared)
@@ -58,6 +58,17 @@ def show_differences(
         console().print(f"The page would be: {page / 'index.html'}", soft_wrap=True)
         return
     tell_page(write_differences(compared, page), show)
+
+
+def _folder(name: str, out: str) -> Path:
+    """Return the folder of a report, from `out` or from where reports usually are."""
+    from featx.cli.places import report_folder
+
+    if not (Path(out) / name / "results.json").is_file():
+        usual = Path("reports") / name
+        if (usual / "results.json").is_file():
+            return usual
+    return report_folder(name, out)
 
 
 def _print(console: Console, compared: Compared) -> None:

@@ -22,13 +22,13 @@ def report(
 
     Example:  featx report demo --open
     """
-    from featx.cli.places import report_folder, tell_page
+    from featx.cli.places import page_place, report_folder, tell_page
     from featx.errors import UsageError
     from featx.report import write_merged
 
     folders = [report_folder(name, out) for name in names]
     if merged:
-        tell_page(write_merged(folders, Path(out) / merged), show)
+        tell_page(write_merged(folders, page_place(out, merged)), show)
     elif len(folders) > 1:
         raise UsageError(
             f"There are {len(folders)} reports: expected one, or the name of a page to merge them "

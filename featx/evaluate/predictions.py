@@ -37,6 +37,31 @@ def read_predictions(folder: Path, cut: str, split: str, digest: str) -> np.ndar
     return predicted
 
 
+def kept_answers(
+    folder: Path, cut: str, split: str, digest: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return predictions and labels of a split; None where they are not kept, or of other images.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's report.
+    cut : str
+        The cut; empty for a whole network.
+    split : str
+        Validation or test.
+    digest : str
+        Of the split's images.
+    """
+    if not (folder / FILE_NAME).is_file():
+        return None
+    try:
+        predicted = read_predictions(folder, cut, split, digest)
+        return predicted, read_predictions(folder, TRUTH, split, digest)
+    except FeatxError:
+        return None
+
+
 def correct_answers(folder: Path, cut: str, split: str, digest: str, accuracy: float) -> np.ndarray:
     """Return which images of a split a run classified correctly, (n,) bool.
 

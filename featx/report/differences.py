@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from featx.evaluate.metrics import newcombe_interval
 from featx.evaluate.paired import mcnemar_exact, paired_difference
-from featx.evaluate.predictions import FILE_NAME, correct_answers
+from featx.evaluate.predictions import kept_answers
+from featx.evaluate.reading import ranking_split
 from featx.evaluate.records import RunRecord
-from featx.evaluate.training_records import TrainingRecord
+from featx.evaluate.training_records import ComparisonRecord, TrainingRecord
 from featx.report.comparison_text import p_text
 from featx.report.labels import plain
-from featx.report.outcomes import Outcome, best_outcome
+from featx.report.outcomes import Outcome, best_outcome, outcomes
 from featx.report.study_text import value_text
 from featx.report.text import SPLIT_NAMES, Style
 
@@ -112,8 +113,10 @@ class Compared:
         value = another.accuracy[self.split] - outcome.accuracy[self.split]
         if self.split not in outcome.n or self.split not in another.n:
             return Difference(value)
-        a, b = self._answers(other, another), self._answers(first, outcome)
-        if a is not None and b is not None and self._same_images(first, other):
+        same = self._same_images(first, other)
+        a = self._answers(other, another) if same else None
+        b = self._answers(first, outcome) if same else None
+        if a is not None and b is not None:
             _, low, high = paired_difference(a, b)
             only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
             return Difference(value, low, high, mcnemar_exact(only_a, only_b))
@@ -128,15 +131,32 @@ class Compared:
         return digests[0] == digests[1]
 
     def _answers(self, run: int, outcome: Outcome) -> npt.NDArray[np.bool_] | None:
-        """Return which images a result was right on; None without its predictions."""
-        if not self.folders or outcome.place is None:
+        """Return which images a result was right on; None without predictions that agree."""
+        kept = self._kept(run, outcome)
+        if kept is None:
+            return None
+        correct = kept[0] == kept[1]
+        agrees = int(correct.sum()) == round(outcome.accuracy[self.split] * len(correct))
+        return correct if agrees else None
+
+    def _kept(self, run: int, outcome: Outcome) -> tuple[Any, Any] | None:
+        """Return the predictions of a result and the labels; None where they are not kept."""
+        if not self.folders or outcome.place is None or self.split not in outcome.accuracy:
             return None
         folder, cut = outcome.place
-        place = self.folders[run] / folder
-        if not (place / FILE_NAME).is_file():
-            return None
         digest = self.records[run].dataset.splits[self.split].digest
-        return correct_answers(place, cut, self.split, digest, outcome.accuracy[self.split])
+        return kept_answers(self.folders[run] / folder, cut, self.split, digest)
+
+    def contradictions(self) -> list[str]:
+        """Return the names of runs whose predictions contradict their records."""
+        return [
+            name
+            for run, (name, record) in enumerate(zip(self.names, self.records, strict=True))
+            if any(
+                self._kept(run, outcome) is not None and self._answers(run, outcome) is None
+                for outcome in outcomes(record)
+            )
+        ]
 
     def order(self) -> list[int]:
         """Return the places of the runs, the best one first."""
@@ -185,16 +205,29 @@ def compare_records(
             for name, outcome in zip(names, measured, strict=True)
         )
         return f"No split was measured in all of these runs ({each}): there is nothing to compare."
-    return Compared(names, list(records), measured, common[-1], common[0], list(folders))
+    # A run whose own results were ranked by test had no validation for all of them.
+    by_val = "val" in common and all(_ranked_on(record) != "test" for record in records)
+    decided = "val" if by_val or "test" not in common else "test"
+    return Compared(names, list(records), measured, decided, common[0], list(folders))
+
+
+def _ranked_on(record: Record) -> str | None:
+    """Return the split that ranks a run's results in its own report."""
+    if isinstance(record, RunRecord):
+        return ranking_split(record)
+    return record.chosen_on if isinstance(record, ComparisonRecord) else None
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
     """Return names short enough for the head of a column, each of them once."""
-    short = [plain(name, _LONGEST_NAME) for name in names]
-    return [
-        f"{name} ({short[: i + 1].count(name)})" if short.count(name) > 1 else name
-        for i, name in enumerate(short)
-    ]
+    found: list[str] = []
+    for name in names:
+        short, number = plain(name, _LONGEST_NAME), 2
+        apart = short
+        while apart in found:
+            apart, number = f"{short} ({number})", number + 1
+        found.append(apart)
+    return found
 
 
 def difference_answer(compared: Compared, style: Style) -> str:
@@ -209,17 +242,30 @@ def difference_answer(compared: Compared, style: Style) -> str:
         f"{next_best.accuracy[compared.split]:.3f}."
     )
     found = compared.difference(second, next_best, first, best)
-    if found is None or found.low is None:
-        return f"{text} These are means of repeats, whose intervals stand in their own reports."
-    sure = "does not hold 0" if found.is_clear else "holds 0: which one is better is not certain"
-    paired = "" if found.p is None else f", image by image (McNemar's p: {p_text(found.p)}),"
-    text += (
-        f" The difference of {found} on the {split} split{paired} has a 95 % interval that {sure}."
-    )
+    assert found is not None, "both were measured on the split that is compared"
+    if found.low is None:
+        text += (
+            f" The difference of {found} on the {split} split has no interval: at least one of the "
+            "two is a mean over repeats, or its study varies the images."
+        )
+    else:
+        sure = "does not hold 0" if found.is_clear else "holds 0: which is better is not certain"
+        paired = "" if found.p is None else f", image by image (McNemar's p: {p_text(found.p)}),"
+        text += (
+            f" The difference of {found} on the {split} split{paired} has a 95 % interval that "
+            f"{sure}."
+        )
+        if found.is_clear and found.value < 0:
+            text += f" On the {split} split the next one is clearly better."
     if compared.decided_on == "test":
         text += (
             " Not every run has a validation split: the test split decides, so it flatters the "
             "best."
+        )
+    if compared.split == "val":
+        text += (
+            " Not every run has a test split: validation, which chose these results, compares "
+            "them as well and flatters them."
         )
     return text
 
@@ -243,6 +289,11 @@ def cautions(compared: Compared) -> list[str]:
     classes = [sorted(record.dataset.classes.values()) for record in compared.records]
     if any(a != b for a, b in pairwise(classes)):
         said.append("The runs have different classes: their accuracies answer different questions.")
+    for name in compared.contradictions():
+        said.append(
+            f"The predictions of {name} do not agree with its record, so they are not used: run it "
+            "again."
+        )
     training = [record.dataset.splits["train"].digest for record in compared.records
                 if "train" in record.dataset.splits]  # fmt: skip
     if any(a != b for a, b in pairwise(training)):
@@ -259,7 +310,11 @@ def setting_rows(compared: Compared) -> tuple[list[list[str]], int]:
         if all(a == b for a, b in pairwise(values)):
             equal += 1
         else:
-            rows.append([key, *(NOT_SET if v is None else value_text(v) for v in values)])
+            shown = [NOT_SET if v is None else value_text(v) for v in values]
+            # Numbers that differ behind what is usually shown.
+            alike = len(set(shown)) < len({repr(v) for v in values})
+            rows.append([key, *([NOT_SET if v is None else str(v) for v in values] if alike
+                                else shown)])  # fmt: skip
     return rows, equal
 
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from featx.report.study_text import Group
 
 
+# Settings of a recipe that change which images a run sees.
+_OF_IMAGES = frozenset(
+    ("dataset", "data_dir", "classes", "val", "test", "stratified", "limit", "seed")
+)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One result of a run: of a head on a cut, a network, an approach, a group of a study.
@@ -93,7 +99,9 @@ def best_outcome(record: Record) -> Outcome | None:
     if not measured:
         return None
     if not isinstance(record, TrainingRecord | StudyRecord):
-        return next(outcome for outcome in found if outcome.what == record.best)
+        named = [outcome for outcome in measured if outcome.what == record.best]
+        if named:
+            return named[0]
     split = "val" if all("val" in outcome.accuracy for outcome in measured) else "test"
     return max(measured, key=lambda outcome: outcome.accuracy.get(split, -1.0))
 
@@ -122,7 +130,8 @@ def _of_group(record: StudyRecord, group: Group) -> Outcome:
     splits = dict.fromkeys(split for row in group.rows for split in row.top1)
     means = {split: group.mean("top1", split) for split in splits}
     known = {split: of.n for split, of in record.dataset.splits.items() if split in splits}
-    single = len(group.rows) == 1
+    # A study's dataset is that of its first run: where an axis changes the images it says nothing.
+    single = len(group.rows) == 1 and not _OF_IMAGES & set(record.axes)
     return Outcome(
         group.name,
         group.label,

@@ -41,8 +41,8 @@ def test_duplicates_are_found_pixel_for_pixel() -> None:
     assert (first.index, first.label, second.index, second.label) == (2, 2, 3, 3)
     assert {d.compared for d in found.values()} == {"pixels"}
     assert leaks(list(found.values())) == [
-        "1 of the val images are training images as well: what is measured on them flatters every "
-        "result. They are shown under Data."
+        "Of the val images 1 is in the training split as well: what is measured there flatters "
+        "every result. See Data."
     ]
     pairs = found["val", "test"].pairs
     assert [(a.index, b.index, b.label) for a, b in pairs] == [(1, 0, 9), (1, 4, 5)]

@@ -11,6 +11,7 @@ from test_report_command import a_record
 from typer.testing import CliRunner, Result
 
 from featx.cli import app
+from featx.cli.places import joined_name
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def test_it_prints_what_differs_and_writes_the_page(monkeypatch: pytest.MonkeyPa
     page = Path("reports/one-vs-two/index.html")
     assert f"Page: {page}" in done.stdout
     assert "what differs" in done.stdout
-    assert "holds 0: which one is better is not certain" in done.stdout
+    assert "holds 0: which is better is not certain" in done.stdout
     assert opened == [page.resolve().as_uri()]
     assert "<title>one-vs-two" in page.read_text()
 
@@ -60,6 +61,7 @@ def test_a_dry_run_writes_nothing() -> None:
         (["one", "one"], "is named twice: expected different ones."),
         (["one", "tow"], "Report 'tow' is not in reports. Closest: 'two'."),
         (["one", "two", "--epochs", "3"], "--epochs: reports were named, and what they ran is"),
+        (["one", "two", "--name", "../x"], "'../x' is no name for a page: expected one folder"),
         (["one", "two", "--name", "two"], "is the report of a run, whose page would be"),
     ],
 )
@@ -75,3 +77,17 @@ def test_a_damaged_record_is_named() -> None:
     done = compare("one", "two")
     assert done.exit_code != 0
     assert "two/results.json is not a valid record" in done.stderr
+
+
+def test_long_names_make_a_name_that_a_disk_takes() -> None:
+    folders = [Path(f"{i}" + "犬" * 70) for i in range(3)]
+    names = {joined_name(folders), joined_name(folders[::-1]), joined_name(folders[:2])}
+    assert len(names) == 3
+    assert all(len(name.encode()) <= 120 for name in names)
+    assert joined_name([Path("a"), Path()]) == f"a-vs-{Path().resolve().name}"
+
+
+def test_reports_are_found_where_they_usually_are() -> None:
+    done = compare("one", "two", "--out", "pages")
+    assert done.exit_code == 0, done.output
+    assert Path("pages/one-vs-two/index.html").is_file()

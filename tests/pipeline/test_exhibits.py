@@ -258,7 +258,10 @@ def test_two_classes_and_no_validation(places, tmp_path) -> None:
     )  # fmt: skip
     featx.run(recipe)
     found = read_exhibits(recipe.report_path)
-    assert found.notes == []
+    # The one thing to say is that a test image is a training image.
+    assert [note.partition(" in the training")[0] for note in found.notes] == [
+        "Of the test images 1 is"
+    ]
     assert [(result.split, len(result.curves)) for result in found.results] == [("test", 2)]
     assert "not calibrated" in found.results[0].reliability.probabilities
     assert found.maps[0].split == found.similarity.split == "test"

@@ -66,7 +66,7 @@ def test_the_best_of_each_and_their_difference() -> None:
     text = difference_answer(of, TERMINAL)
     assert text.startswith("b is best on the validation split: layer3 (linear SVM), test accuracy")
     assert "Next is a: layer2 (linear SVM), 0.850." in text
-    assert "holds 0: which one is better is not certain" in text
+    assert "holds 0: which is better is not certain" in text
 
 
 def test_validation_decides_though_test_says_otherwise() -> None:
@@ -104,7 +104,7 @@ def test_settings_that_differ_are_listed_and_equal_ones_counted() -> None:
 def test_floats_that_look_alike_are_different() -> None:
     other = A.model_copy(update={"recipe": {**A.recipe, "C": 12.0000001}})
     rows, _ = setting_rows(compared(A, other, names=("a", "b")))
-    assert [row[0] for row in rows] == ["C"]
+    assert rows == [["C", "12.0", "12.0000001"]]
 
 
 def test_classes_and_confusions_of_the_best_results() -> None:
@@ -207,6 +207,7 @@ def test_names_are_kept_apart() -> None:
     of = compared(A, A, names=("x" * 60, "x" * 60 + "y"))
     assert len(set(of.names)) == 2
     assert all(len(name) <= 45 for name in of.names)
+    assert len(set(compared(A, A, A, names=("a", "a", "a (2)")).names)) == 3
 
 
 def test_the_page_is_written_beside_the_runs(tmp_path: Path) -> None:
@@ -266,11 +267,52 @@ def test_predictions_of_other_images_are_not(tmp_path: Path) -> None:
     assert found.p is None
 
 
-def test_predictions_that_contradict_the_record_are_an_error(tmp_path: Path) -> None:
+def test_predictions_that_contradict_the_record_are_not_used_and_that_is_said(
+    tmp_path: Path,
+) -> None:
     of, first, _ = paired_runs(tmp_path)
+    assert not any("predictions" in said for said in cautions(of))
     keep_predictions(tmp_path / "b", of.records[1], "layer1", first)
-    with pytest.raises(FeatxError, match="do not agree with its record: 180 correct images and"):
-        of.difference(0, of.best[0], 1, of.best[1])
+    found = of.difference(0, of.best[0], 1, of.best[1])
+    assert found is not None
+    assert found.p is None
+    assert "The predictions of b do not agree with its record" in " ".join(cautions(of))
+
+
+@pytest.mark.parametrize("broken", [b"", b"not a file of tensors"])
+def test_predictions_that_cannot_be_read_are_as_none(tmp_path: Path, broken: bytes) -> None:
+    of, _, _ = paired_runs(tmp_path)
+    (tmp_path / "b" / "predictions.safetensors").write_bytes(broken)
+    found = of.difference(0, of.best[0], 1, of.best[1])
+    assert found is not None
+    assert (found.low, found.high) == newcombe_interval(170, 200, 180, 200)
+
+
+def test_predictions_are_looked_for_where_each_kind_of_run_keeps_them() -> None:
+    assert {outcome.place for outcome in outcomes(A)} == {("", "layer1"), ("", "layer2")}
+    (training,) = outcomes(TRAININGS["12 epochs"])
+    assert training.place == ("", "")
+    record = COMPARISONS["12 approaches"]
+    for approach, outcome in zip(record.approaches, outcomes(record), strict=True):
+        cut = approach.what if approach.approach == "probe" else ""
+        assert outcome.place == (approach.folder, cut)
+    grid = STUDIES["24 runs"]
+    assert [o.place for o in outcomes(grid)] == [(row.folder, row.label) for row in grid.rows]
+    varied = grid.model_copy(update={"axes": {**grid.axes, "limit": [1, 2]}})
+    assert {(o.place, tuple(o.n)) for o in outcomes(varied)} == {(None, ())}
+
+
+def test_other_means_and_clear_losses_are_said() -> None:
+    repeated = next(s for s in STUDIES.values() if s.repeats > 1)
+    text = difference_answer(compared(repeated, STUDIES["24 runs"], names=("a", "b")), TERMINAL)
+    assert "has no interval: at least one of the two is a mean over repeats" in text
+    worse = run("worse", {"x": {"val": 5, "test": 60}})
+    better = run("better", {"x": {"val": 50, "test": 10}})
+    text = difference_answer(compared(better, worse), TERMINAL)
+    assert "On the test split the next one is clearly better." in text
+    only_val = run("v", {"layer1": {"val": 10}})
+    text = difference_answer(compared(only_val, A), TERMINAL)
+    assert "validation, which chose these results, compares them as well" in text
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

@@ -503,3 +503,32 @@ def test_a_grid_is_drawn_as_parallel_lines() -> None:
 def test_a_study_without_a_grid_has_no_parallel_lines() -> None:
     record = STUDIES["24 runs"].model_copy(update={"axes": {"network": ["grid-relu"]}})
     assert "The grid: " not in page_of(record)
+
+
+def test_a_grid_with_a_setting_that_is_none_is_drawn() -> None:
+    rows = [
+        row.model_copy(update={"settings": {**row.settings, "patience": None if i % 2 else 5}})
+        for i, row in enumerate(STUDIES["24 runs"].rows)
+    ]
+    record = STUDIES["24 runs"].model_copy(
+        update={"rows": rows, "axes": {"patience": [None, 5], "network": ["grid-relu", "x"]}}
+    )
+    assert "The grid: " in page_of(record)
+
+
+def test_of_equal_groups_the_dashed_line_is_the_best_of_the_report() -> None:
+    rows = [
+        row.model_copy(update={"top1": {"val": 0.5, "test": 0.5}})
+        for row in STUDIES["24 runs"].rows
+    ]
+    record = STUDIES["24 runs"].model_copy(update={"rows": rows})
+    titles = chart_points(page_of(record), "The grid: ")
+    assert titles[-1] == f"{rows[0].group}: 0.500"
+
+
+@pytest.mark.parametrize("rates", [[1.2e-6, 1.4e-6], [1.2e-6], [1e-7, 1.0]])
+def test_a_range_test_of_any_rates_is_drawn(tmp_path: Path, rates: list[float]) -> None:
+    found = {"rates": rates, "losses": [1.0] * len(rates)}
+    (tmp_path / "lr-range.json").write_text(json.dumps(found))
+    record = TRAININGS["12 epochs"]
+    assert "no rate is suggested" in page_of(record, read_beside(tmp_path, record))

@@ -45,7 +45,7 @@ class Scale:
                 found = [value for value in found if self.low <= value <= self.high]
                 if len(found) >= 3:
                     break
-            return found[:: math.ceil(len(found) / 6)]
+            return found[:: max(1, math.ceil(len(found) / 6))] or [self.low, self.high]
         raw = (self.high - self.low) / 7 or 1.0
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)

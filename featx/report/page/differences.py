@@ -93,7 +93,8 @@ def _forest(title: str, rows: list[tuple[str, Difference]]) -> Markup:
     clear = sum(found.is_clear for _, found in rows)
     left = 20 + min(280.0, 6.4 * max(len(plain(label, 40)) for label, _ in rows))
     bottom = 12 + _ROW * len(rows)
-    label = f"{title}: {clear} of {len(rows)} intervals do not hold 0"
+    known = sum(found.low is not None for _, found in rows)
+    label = f"{title}: {clear} of {known} intervals do not hold 0"
     chart = Chart(max(560.0, left + 420), bottom + 44, label)
     room = 0.04 * (max(bounds) - min(bounds)) or 0.01
     x = Scale(min(bounds) - room, max(bounds) + room, left, chart.width - 16)

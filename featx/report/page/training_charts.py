@@ -18,7 +18,7 @@ from featx.report.page.charts import (
     share_scale,
     value_axis,
 )
-from featx.report.study_text import deciding_split, study_groups, value_text
+from featx.report.study_text import best_group, deciding_split, study_groups, value_text
 from featx.report.text import SPLIT_NAMES
 from featx.report.training_text import history_splits
 
@@ -85,8 +85,8 @@ def history_charts(record: TrainingRecord) -> list[tuple[str, Markup]]:
 def histories_charts(records: Sequence[TrainingRecord]) -> list[tuple[str, Markup]]:
     """Return loss and accuracies of several trainings, each metric in one chart.
 
-    A line is a run on its validation split; where that was not measured behind every epoch, on the
-    test split, else on the training split.
+    A line is a run on its validation split; without one on the test split, else on the training
+    split.
     """
     charts = []
     for metric, title in _METRICS.items():
@@ -112,7 +112,7 @@ def rate_chart(found: RateRangeExhibit) -> tuple[str, Markup]:
     points = list(zip(found.rates, found.losses, strict=True))
     line = Line("training loss, smoothed", "s0", 0, points)
     if found.suggestion is None:
-        said = f"{title}: the loss never falls between these rates"
+        said = f"{title}: no rate is suggested"
     else:
         said = f"{title}: the loss falls fastest at {found.suggestion:.2g}"
     chart = _lines(said, [line], "learning rate", "training loss, smoothed", found.suggestion,
@@ -177,14 +177,19 @@ def parallel_chart(record: StudyRecord) -> tuple[str, Markup] | None:
     """
     split = deciding_split(record)
     groups = [(g, g.mean("top1", split)) for g in study_groups(record)] if split else []
-    scored = sorted(((v, g) for g, v in groups if v is not None), key=lambda pair: pair[0])
+    winner = best_group(record)
+    scored = sorted(
+        ((v, g) for g, v in groups if v is not None),
+        key=lambda pair: (pair[0], pair[1] == winner),
+    )
     axes = {axis: values for axis, values in record.axes.items() if len(values) > 1}
     if split is None or not axes or len(scored) < 2:
         return None
+    of = f"the best {_MOST_LINES} of {len(scored)}" if len(scored) > _MOST_LINES else len(scored)
     scored = scored[-_MOST_LINES:]
     shown = SPLIT_NAMES[split]
     best, worst = scored[-1], scored[0]
-    title = f"The grid: {len(scored)} groups over {', '.join(axes)}"
+    title = f"The grid: {of} groups over {', '.join(axes)}"
     said = (f"{title}; {shown} accuracy from {worst[0]:.3f} ({plain(worst[1].name, 60)}) to "
             f"{best[0]:.3f} ({plain(best[1].name, 60)})")  # fmt: skip
     chart = Chart(880, 330, said)
@@ -194,7 +199,11 @@ def parallel_chart(record: StudyRecord) -> tuple[str, Markup] | None:
     y = share_scale([value for value, _ in scored], bottom, top)
     end = 70 + step * len(axes)
     heights = {
-        axis: _heights([*values, *[g.rows[0].settings.get(axis) for _, g in scored]], top, bottom)
+        axis: _heights(
+            [*values, *[g.rows[0].settings[axis] for _, g in scored if axis in g.rows[0].settings]],
+            top,
+            bottom,
+        )
         for axis, values in axes.items()
     }
     low, high = worst[0], best[0]
@@ -229,7 +238,7 @@ def parallel_chart(record: StudyRecord) -> tuple[str, Markup] | None:
 
 def _heights(values: Sequence[object], top: float, bottom: float) -> Mapping[str, float]:
     """Return the place of every value on its axis, evenly, in the recipe's order from below."""
-    names = list(dict.fromkeys(value_text(value) for value in values if value is not None))
+    names = list(dict.fromkeys(map(value_text, values)))
     room = 0.5 * _BUNDLE + 4
     step = (bottom - top - 2 * room - 12) / max(1, len(names) - 1)
     return {name: bottom - room - i * step for i, name in enumerate(names)}
