@@ -1,7 +1,7 @@
 """Peak memory of a million rows of 512 features: written, verified, read, standardized, fitted.
 
-``python benchmarks/cache_memory.py FOLDER --budget 1GB``; needs about 2.2 GB of disk. Linux only: the
-peak of a process is read from /proc, and begins anew behind the imports.
+``python benchmarks/cache_memory.py FOLDER --budget 1GB``; needs about 2.2 GB of disk. Linux only:
+the peak of a process is read from /proc, and begins anew behind the imports.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STEPS = ("write", "verify", "read", "standardize", "fit-svm")
 
 def key(n_features: int) -> FeatureKey:
     """Return the key of features that no network gave."""
+    rows = shard_rows_for(n_features, BATCH, "float32")
     return FeatureKey(
         backbone="made", weights_digest="w" * 64, dataset_digest="d" * 64, split="train",
         preprocess={}, module="layer", pool="avg", storage="float32", precision="fp32",
-        device_kind="cpu", batch_size=BATCH, shard_rows=shard_rows_for(n_features, BATCH, "float32"),
-        versions="made 1.0",
+        device_kind="cpu", batch_size=BATCH, shard_rows=rows, versions="made 1.0",
     )  # fmt: skip
 
 
@@ -83,8 +83,9 @@ def step(name: str, root: Path, n_rows: int, n_features: int, budget: int) -> No
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Run a step in a process of its own; return seconds and the peak beyond the start."""
-    command = [sys.executable, __file__, str(options.folder), "--rows", str(options.rows),
-               "--features", str(options.features), "--budget", options.budget, "--step", name]  # fmt: skip
+    command = [sys.executable, __file__, str(options.folder), "--step", name]
+    command += ["--rows", str(options.rows), "--features", str(options.features)]
+    command += ["--budget", options.budget]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -117,8 +118,8 @@ def main() -> None:
     print("|---|---:|---:|---:|")
     for name in STEPS:
         found = measured(name, options)
-        share = found["peak"] / budget
-        print(f"| {name} | {found['s']:.1f} | {found['peak'] / 1e6:.0f} MB | {share:.0%} |", flush=True)
+        peak = f"{found['peak'] / 1e6:.0f} MB | {found['peak'] / budget:.0%}"
+        print(f"| {name} | {found['s']:.1f} | {peak} |", flush=True)
 
 
 if __name__ == "__main__":
