@@ -1,8 +1,9 @@
 """Features in files that other tools open, and back: npz, HDF5 and Parquet.
 
 An exported file holds ``features`` (n_rows, n_features) in their storage type and ``labels``
-(n_rows,) int64, and says what they are: the ingredients of their key, and the SHA-256 of the bytes
-of all features (row by row, little-endian) and all labels, which an import checks.
+(n_rows,) int64, and says what they are: the ingredients of their key, and the SHA-256 of the
+canonical key, the bytes of all features (row by row, little-endian) and all labels, which an import
+checks. Nothing is compressed but Parquet: no small file can become a large one in memory.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +25,7 @@ import numpy.typing as npt
 from featx.cache import fsio
 from featx.cache.feature_set import FeatureSet
 from featx.cache.keys import FeatureKey, canonical_json
-from featx.cache.shards import STORED_TYPES
+from featx.cache.shards import STORED_TYPES, place_of
 from featx.errors import CacheCorrupt, CacheError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +45,13 @@ _ABOUT = "featx"
 _LABELS = np.dtype("<i8")
 # Rows that are read at a time are those of 16 MB.
 _BLOCK_BYTES = 2**24
+# What a file says about itself has 1 kB.
+_ABOUT_BYTES = 2**20
+# All that json, zipfile, numpy and h5py raise for files that are not what they seem.
+_UNREADABLE = (
+    OSError, LookupError, ValueError, TypeError, ArithmeticError, EOFError, RuntimeError,
+    struct.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def export_features(found: FeatureSet, path: Path) -> Path:
@@ -98,9 +108,9 @@ def import_features(store: FeatureStore, path: Path) -> FeatureSet:
     openers: dict[str, Opener] = {"npz": _read_npz, "h5": _read_h5, "parquet": _read_parquet}
     try:
         return _take(store, path, openers[form])
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, (CacheError, UsageError)):
-            raise
+    except (CacheError, UsageError):
+        raise
+    except _UNREADABLE as error:
         raise UsageError(
             f"'{path}' is no file that 'featx cache export' wrote ({error}). Features of other "
             "tools cannot be imported: nothing says what they are."
@@ -112,7 +122,7 @@ def _take(store: FeatureStore, path: Path, opener: Opener) -> FeatureSet:
     with opener(path) as (about, blocks):
         key = FeatureKey.from_dict(about["key"])
         # Before anything is touched: an entry in the making must not suffer from a bad file.
-        _check_digest(path, about, _digest(_checked(blocks, key)))
+        _check_digest(path, about, _digest(key, _checked(blocks, key)))
     there = store.find(key)
     if there is not None:
         return there
@@ -122,7 +132,7 @@ def _take(store: FeatureStore, path: Path, opener: Opener) -> FeatureSet:
         store.writer(key, rebuild=True, **shape) as writer,
     ):
         try:
-            _check_digest(path, about, _digest(_written(writer, _checked(blocks, key))))
+            _check_digest(path, about, _digest(key, _written(writer, _checked(blocks, key))))
         except CacheCorrupt:
             # It was replaced while it was read. What was published of it must not be gone on with.
             store.remove(key)
@@ -146,9 +156,9 @@ def _written(writer: FeatureWriter, blocks: Blocks) -> Blocks:
         yield values, labels
 
 
-def _digest(blocks: Blocks) -> str:
-    """Return the SHA-256 of all features, then all labels."""
-    digest, labels = hashlib.sha256(), []
+def _digest(key: FeatureKey, blocks: Blocks) -> str:
+    """Return the SHA-256 of the key, then all features, then all labels."""
+    digest, labels = hashlib.sha256(key.canonical().encode()), []
     for values, own in blocks:
         digest.update(np.ascontiguousarray(values).data)
         labels.append(np.ascontiguousarray(own))
@@ -172,7 +182,7 @@ def _about(found: FeatureSet) -> dict[str, Any]:
         "key": found.key.describe(),
         "n_rows": found.n_samples,
         "n_features": found.n_features,
-        "sha256": _digest((values, y[rows]) for rows, values in _shards(found)),
+        "sha256": _digest(found.key, ((values, y[rows]) for rows, values in _shards(found))),
     }
 
 
@@ -200,15 +210,38 @@ def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
 
 
 def _write_h5(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
+    """Let HDF5 lay out the file, and write the values into it without HDF5.
+
+    On a full disk HDF5 can end the whole process.
+    """
     import h5py
 
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    forms = _forms(about, found.key)
     with h5py.File(path, "w") as file:
-        shape = (found.n_samples, found.n_features)
-        features = file.create_dataset("features", shape, STORED_TYPES[found.key.storage])
-        for rows, values in _shards(found):
-            features[rows] = values
-        file.create_dataset("labels", data=found.y.astype(_LABELS))
         file.attrs[_ABOUT] = canonical_json(about)
+        for name, form in forms.items():
+            file.create_dataset(name, *form, dcpl=plist, track_times=False)
+        places = {name: place_of(file, name, *form) for name, form in forms.items()}
+    with path.open("r+b") as values:
+        values.seek(places["features"])
+        for _, block in _shards(found):
+            values.write(np.ascontiguousarray(block).data)
+        values.seek(places["labels"])
+        values.write(found.y.astype(_LABELS).data)
+
+
+def _forms(
+    about: dict[str, Any], key: FeatureKey
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Return shape and dtype of what a file holds."""
+    n_rows = int(about["n_rows"])
+    return {
+        "features": ((n_rows, int(about["n_features"])), STORED_TYPES[key.storage]),
+        "labels": ((n_rows,), _LABELS),
+    }
 
 
 def _write_parquet(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
@@ -229,28 +262,48 @@ def _write_parquet(found: FeatureSet, path: Path, about: dict[str, Any]) -> None
 @contextlib.contextmanager
 def _read_npz(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
     with zipfile.ZipFile(path) as archive:
-        with archive.open(f"{_ABOUT}.npy") as file:
-            about = json.loads(str(np.lib.format.read_array(file, allow_pickle=False)))
-        with archive.open("labels.npy") as file:
-            labels = np.lib.format.read_array(file, allow_pickle=False)
-        with archive.open("features.npy") as file:
-            np.lib.format.read_magic(file)
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            _check_shape(about, shape, labels.shape)
-            if fortran or dtype.hasobject:
-                raise ValueError(f"its features are stored as {dtype}, not row by row")
-            yield about, _npz_blocks(file, shape, dtype, labels)
+        with _member(archive, _ABOUT) as (file, shape, dtype):
+            if shape or dtype.kind != "U" or dtype.itemsize > _ABOUT_BYTES:
+                raise ValueError(f"'{_ABOUT}' is no text")
+            about = json.loads(str(np.frombuffer(_read(file, dtype.itemsize), dtype)[0]))
+        with _member(archive, "labels") as (file, labels_shape, dtype):
+            _check_shape(about, None, labels_shape)
+            labels = np.frombuffer(_read(file, labels_shape[0] * dtype.itemsize), dtype)
+        with _member(archive, "features") as (file, shape, dtype):
+            _check_shape(about, shape, labels_shape)
+            yield about, _blocks(file, (shape[0], shape[1]), dtype, labels)
 
 
-def _npz_blocks(
-    file: Any, shape: tuple[int, ...], dtype: np.dtype[Any], labels: AnyArray
+@contextlib.contextmanager
+def _member(
+    archive: zipfile.ZipFile, name: str
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+    """Open an array of an archive behind its header; yield file, shape and dtype."""
+    if archive.getinfo(f"{name}.npy").compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"'{name}' is compressed")
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"'{name}' is in version {version} of the npy format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if fortran or dtype.hasobject:
+            raise ValueError(f"'{name}' is stored as {dtype}, not row by row")
+        yield file, shape, dtype
+
+
+def _blocks(
+    file: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any], labels: AnyArray
 ) -> Blocks:
     for rows in _row_blocks(*shape, dtype.itemsize):
-        n_bytes = (rows.stop - rows.start) * shape[1] * dtype.itemsize
-        data = file.read(n_bytes)
-        if len(data) < n_bytes:
-            raise ValueError("it ends before its last row")
+        data = _read(file, (rows.stop - rows.start) * shape[1] * dtype.itemsize)
         yield np.frombuffer(data, dtype).reshape(-1, shape[1]), labels[rows]
+
+
+def _read(file: IO[bytes], n_bytes: int) -> bytes:
+    data = file.read(n_bytes)
+    if len(data) < n_bytes:
+        raise ValueError("it ends before its last row")
+    return data
 
 
 @contextlib.contextmanager
@@ -258,24 +311,21 @@ def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        for name in ("features", "labels"):
-            # A link, or values in another file, would read what nobody named.
-            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"dataset '{name}' is missing or only a link")
-            if (
-                not isinstance(file[name], h5py.Dataset)
-                or file[name].external
-                or (file[name].is_virtual)
-            ):
-                raise ValueError(f"'{name}' is no dataset with values of its own")
         about = json.loads(file.attrs[_ABOUT])
-        features, labels = file["features"], file["labels"]
-        _check_shape(about, features.shape, labels.shape)
-        size = features.dtype.itemsize
-        yield (
-            about,
-            ((features[rows], labels[rows]) for rows in _row_blocks(*features.shape, size)),
-        )
+        forms = _forms(about, FeatureKey.from_dict(about["key"]))
+        places = {name: place_of(file, name, *form) for name, form in forms.items()}
+    # HDF5 only says where the values lie: no filter, link or other file is followed.
+    size = path.stat().st_size
+    for name, (shape, dtype) in forms.items():
+        if places[name] + math.prod(shape) * dtype.itemsize > size:
+            raise ValueError("it ends before its last row")
+    with path.open("rb") as values:
+        shape, dtype = forms["labels"]
+        values.seek(places["labels"])
+        labels = np.frombuffer(_read(values, shape[0] * dtype.itemsize), dtype)
+        shape, dtype = forms["features"]
+        values.seek(places["features"])
+        yield about, _blocks(values, (shape[0], shape[1]), dtype, labels)
 
 
 @contextlib.contextmanager
@@ -285,6 +335,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
         with pq.ParquetFile(path) as file:
             about = json.loads((file.schema_arrow.metadata or {})[_ABOUT.encode()])
             n_features = int(about["n_features"])
+            kind = file.schema_arrow.field("features").type
+            if not pa.types.is_fixed_size_list(kind) or kind.list_size != n_features:
+                raise ValueError(f"its features are {kind}")
             _check_shape(about, (file.metadata.num_rows, n_features), (file.metadata.num_rows,))
             yield about, _parquet_blocks(file, n_features)
     except pa.ArrowException as error:
@@ -299,12 +352,15 @@ def _parquet_blocks(file: Any, n_features: int) -> Blocks:
         yield values.reshape(-1, n_features), labels.astype(_LABELS, copy=False)
 
 
-def _check_shape(about: dict[str, Any], shape: tuple[int, ...], labels: tuple[int, ...]) -> None:
+def _check_shape(
+    about: dict[str, Any], shape: tuple[int, ...] | None, labels: tuple[int, ...]
+) -> None:
+    """Refuse what is not as large as it says; None is a shape that is not known yet."""
     expected = (about["n_rows"], about["n_features"])
-    if tuple(shape) != expected or tuple(labels) != expected[:1]:
+    if (shape is not None and tuple(shape) != expected) or tuple(labels) != expected[:1]:
         raise ValueError(
-            f"it holds features of shape {tuple(shape)} and labels of shape {tuple(labels)} "
-            f"instead of {expected} and {expected[:1]}"
+            f"it holds features of shape {shape} and labels of shape {labels} instead of "
+            f"{expected} and {expected[:1]}"
         )
 
 

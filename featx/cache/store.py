@@ -284,7 +284,9 @@ class FeatureStore:
             names = (COMPLETE,) if stale else (COMPLETE, PROGRESS)
             unlisted = [file for file in _unlisted(folder, names) if file.changed_s <= oldest]
             found += [folder / file.name for file in (*stale, *unlisted)]
-        there = {folder.name for folder in self._folders()}
+        entries = [folder.name for folder in self._folders()]
+        # A lock that is held is as old as the run that holds it: those of entries stay.
+        there = {*entries, *(f"{entry[-16:]}.lock" for entry in entries)}
         for name in (LOCKS, USED):
             found += [
                 self.root / name / file.name

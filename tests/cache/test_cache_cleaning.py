@@ -78,16 +78,18 @@ def test_only_leftovers_go_where_nothing_else_is_asked(
     orphan.write_bytes(b"1234")
     stray = store.root / ".used" / "gone-0123456789abcdef"
     lock = store.root / ".locks" / "0123456789abcdef.lock"
+    of_an_entry = lock.with_name(f"{three[0].name[-16:]}.lock")
     lock.parent.mkdir()
-    for path in (stray, lock):
+    for path in (stray, lock, of_an_entry):
         path.touch()
-    for path in (orphan, stray, lock):
+    for path in (orphan, stray, lock, of_an_entry):
         age(path, 2 * 3600)
     found = plan_cleaning(store)
     assert set(found.orphans) == {orphan, stray, lock}
     assert (found.entries, found.n_bytes) == ([], 4)
     clean(store, found)
     assert not any(path.exists() for path in (orphan, stray, lock))
+    assert of_an_entry.exists()
     assert len(store.entries()) == 3
 
 

@@ -178,8 +178,21 @@ def test_links_and_values_elsewhere_are_not_followed(tmp_path: Path, store: Feat
         file.create_dataset(
             "features", (N_ROWS, N_FEATURES), "f4", external=[("/etc/passwd", 0, 4 * 528)]
         )
-    with pytest.raises(UsageError, match="is no dataset with values of its own"):
+    with pytest.raises(UsageError, match="not stored contiguously in the file itself"):
         import_features(FeatureStore(tmp_path / "other"), tmp_path / "f.h5")
+
+
+def test_a_changed_key_is_refused(tmp_path: Path, store: FeatureStore) -> None:
+    """HDF5 has no checksum of its own: a flipped bit must not put features under another key."""
+    path = export_features(write(store, make_key(), *make_data()), tmp_path / "f.h5")
+    with h5py.File(path, "r+") as file:
+        about = json.loads(file.attrs["featx"])
+        about["key"]["pool"] = "max"
+        file.attrs["featx"] = json.dumps(about)
+    other = FeatureStore(tmp_path / "other")
+    with pytest.raises(CacheCorrupt, match="does not match its SHA-256"):
+        import_features(other, path)
+    assert other.entries() == []
 
 
 def test_the_ending_says_the_format(tmp_path: Path, store: FeatureStore) -> None:

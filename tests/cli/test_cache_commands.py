@@ -61,7 +61,7 @@ def test_explain_says_what_is_there(filled: Path) -> None:
         (["--precision", "bf16"], "precision: fp32 there, bf16 here"),
         (["--storage", "float16"], "storage: float32 there, float16 here"),
         (["--seed", "1"], "weights_digest: "),
-        (["--cut", "layer2"], "module: layer1.1 there, layer2.1 here"),
+        (["--cut", "layer2"], "module: layer1 there, layer2 here"),
     ],
 )
 def test_explain_names_what_differs_from_the_nearest(

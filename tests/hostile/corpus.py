@@ -22,11 +22,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageFile, TiffImagePlugin  # noqa: F401
 
 from featx.backbones import load_backbone
-from featx.cache import FeatureStore, import_features
+from featx.cache import FeatureKey, FeatureStore, import_features
 from featx.data import load_dataset
 from featx.errors import FeatxError
 from featx.evaluate import read_exhibits, read_record
@@ -65,8 +66,7 @@ def folder_of(folder: Path, name: str, content: bytes) -> object:
         Image.new("RGB", (8, 8), (number * 40, 0, 0)).save(place / f"{number}.png")
     (root / "a" / name).write_bytes(content)
     dataset = load_dataset(f"folder:{root}", val=0, test=2)
-    return [split.images.image(i) if hasattr(split.images, "image") else split.images[i]
-            for split in dataset.splits.values() for i in range(len(split))]  # fmt: skip
+    return [list(split.images.batches(2)) for split in dataset.splits.values()]
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -348,15 +348,109 @@ def exhibits_elsewhere(folder: Path) -> object:
     return read_exhibits(folder)
 
 
+# --- exported features
+
+KEY = FeatureKey(
+    backbone="net", weights_digest="w" * 64, dataset_digest="d" * 64, split="train", preprocess={},
+    module="layer", pool="avg", storage="float32", precision="fp32", device_kind="cpu",
+    batch_size=4, shard_rows=8, versions="made 1.0",
+).describe()  # fmt: skip
+
+
+def exported_npz(folder: Path, about: object, labels: bytes, method: int = 0) -> object:
+    """Import an archive with a text about itself and the given bytes as its labels."""
+    path = folder / "f.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        with archive.open("featx.npy", "w") as file:
+            np.save(file, np.array(about if isinstance(about, str) else json.dumps(about)))
+        archive.writestr("labels.npy", labels)
+        archive.writestr("features.npy", labels)
+    return import_features(FeatureStore(folder / "cache"), path)
+
+
+def npy(shape: str, descr: str = "<i8", data: bytes = b"") -> bytes:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+@case("export: labels of an absurd shape")
+def export_absurd(folder: Path) -> object:
+    about = {"n_rows": 10**15, "n_features": 12, "key": KEY, "sha256": "0"}
+    return exported_npz(folder, about, npy("(1000000000000000,)"))
+
+
+@case("export: a zip bomb")
+def export_bomb(folder: Path) -> object:
+    about = {"n_rows": 10**7, "n_features": 12, "key": KEY, "sha256": "0"}
+    labels = npy("(10000000,)", data=bytes(80_000_000))
+    return exported_npz(folder, about, labels, zipfile.ZIP_DEFLATED)
+
+
+@case("export: JSON without an end")
+def export_deep(folder: Path) -> object:
+    return exported_npz(folder, '{"key":' + "[" * 200_000, npy("(8,)"))
+
+
+@case("export: a text of terabytes")
+def export_text(folder: Path) -> object:
+    path = folder / "f.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("featx.npy", npy("()", "<U500000000"))
+    return import_features(FeatureStore(folder / "cache"), path)
+
+
+@case("export: encrypted")
+def export_encrypted(folder: Path) -> object:
+    path = folder / "f.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("featx.npy", npy("()", "<U9"))
+    data = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + flags] |= 1
+    path.write_bytes(data)
+    return import_features(FeatureStore(folder / "cache"), path)
+
+
+@case("export: Parquet without lists")
+def export_parquet(folder: Path) -> object:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = json.dumps({"n_rows": 2, "n_features": 12, "key": KEY, "sha256": "0"})
+    table = pa.table({"features": [1.0, 2.0], "label": [0, 1]}).replace_schema_metadata(
+        {"featx": about}
+    )
+    pq.write_table(table, folder / "f.parquet")
+    return import_features(FeatureStore(folder / "cache"), folder / "f.parquet")
+
+
+@case("export: Parquet of no columns a row")
+def export_parquet_empty(folder: Path) -> object:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = json.dumps({"n_rows": 1, "n_features": 0, "key": KEY, "sha256": "0"})
+    kind = pa.schema(
+        [("features", pa.list_(pa.float32(), 0)), ("label", pa.int64())], {"featx": about}
+    )
+    pq.write_table(pa.table([[[]], [1]], schema=kind), folder / "f.parquet")
+    return import_features(FeatureStore(folder / "cache"), folder / "f.parquet")
+
+
 # --- HDF5
 
 
-def hdf5(folder: Path, build: Callable[[h5py.File], None]) -> object:
+def hdf5(
+    folder: Path, build: Callable[[h5py.File], None], n_rows: int = 8, n_features: int = 12
+) -> object:
     path = folder / "f.h5"
     with h5py.File(path, "w") as file:
-        file["labels"] = np.arange(8)
+        file.create_dataset("labels", (n_rows,), "<i8")
+        if n_rows == 8:
+            file["labels"][:] = 1
         build(file)
-        file.attrs["featx"] = json.dumps({"n_rows": 8, "n_features": 12, "key": {}, "sha256": "0"})
+        about = {"n_rows": n_rows, "n_features": n_features, "key": KEY, "sha256": "0"}
+        file.attrs["featx"] = json.dumps(about)
     return import_features(FeatureStore(folder / "cache"), path)
 
 
@@ -366,16 +460,6 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("features", layout)
 
 
-def unknown_filter(file: h5py.File) -> None:
-    file.create_dataset("features", (8, 12), "f4", chunks=(8, 12))
-    # The filter's number in the file's own bytes: 1 (deflate) is not what is patched in.
-    file.attrs["note"] = "no filter 31999"
-
-
-def absurd(file: h5py.File) -> None:
-    file.create_dataset("features", (10**9, 10**6), "f4", chunks=(1, 1000))
-
-
 HDF5 = {
     "an external link": lambda f: f.__setitem__("features", h5py.ExternalLink("/etc/passwd", "x")),
     "a soft link": lambda f: f.__setitem__("features", h5py.SoftLink("/labels")),
@@ -383,12 +467,44 @@ HDF5 = {
         "features", (8, 12), "f4", external=[("/etc/passwd", 0, 384)]
     ),
     "a virtual dataset": virtual,
-    "an absurd shape": absurd,
-    "an unknown filter": unknown_filter,
     "a group instead of values": lambda f: f.create_group("features"),
 }
 for _name, _build in HDF5.items():
     case(f"HDF5: {_name}")(lambda folder, build=_build: hdf5(folder, build))
+
+
+@case("HDF5: an absurd shape that it says itself, in chunks")
+def hdf5_absurd_chunks(folder: Path) -> object:
+    def build(file: h5py.File) -> None:
+        file.create_dataset("features", (10**9, 10**6), "f4", chunks=(1, 1000))
+
+    return hdf5(folder, build, 10**9, 10**6)
+
+
+@case("HDF5: an absurd shape that it says itself, without values")
+def hdf5_absurd(folder: Path) -> object:
+    def build(file: h5py.File) -> None:
+        file.create_dataset("features", (10**9, 10**6), "f4")
+
+    return hdf5(folder, build, 10**9, 10**6)
+
+
+@case("HDF5: an unknown filter")
+def unknown_filter(folder: Path) -> object:
+    path = folder / "f.h5"
+    with h5py.File(path, "w") as file:
+        file["labels"] = np.arange(8)
+        file.create_dataset("features", data=np.ones((8, 12), "f4"), compression="gzip")
+        file.attrs["featx"] = json.dumps({"n_rows": 8, "n_features": 12, "key": KEY, "sha256": "0"})
+    # The filter's number stands in front of its name, with the name's length and flags between.
+    data = bytearray(path.read_bytes())
+    place = data.index(b"deflate\0") - 8
+    assert data[place : place + 2] == struct.pack("<H", 1)
+    data[place : place + 2] = struct.pack("<H", 31_999)
+    path.write_bytes(data)
+    with h5py.File(path) as file, pytest.raises(OSError, match="filter|plugin"):
+        file["features"][:]
+    return import_features(FeatureStore(folder / "cache"), path)
 
 
 @case("HDF5: garbage behind the signature")
@@ -432,7 +548,7 @@ def watch(folder: Path) -> None:
                 TRIED.append(f"read {path}")
             elif writes and isinstance(path, str) and not path.startswith((str(folder), "/dev/")):
                 TRIED.append(f"write {path}")
-        elif not str(path).startswith(str(folder)) or "TRIPWIRE" in str(path):
+        elif not str(path).startswith(str(folder)) or Path(str(path)).name == "TRIPWIRE":
             TRIED.append(f"{event} {path}")
 
     sys.addaudithook(hook)

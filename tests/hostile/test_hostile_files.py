@@ -28,7 +28,13 @@ HANDLED = {
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     folder = tmp_path_factory.mktemp("hostile")
-    env = {**os.environ, "PYTHONPATH": str(Path(featx.__file__).parent.parent)}
+    # What Python and torch write for themselves is no file's doing.
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(featx.__file__).parent.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder),
+    }
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("corpus.py"), folder],
         capture_output=True, text=True, check=False, timeout=600, env=env,
