@@ -102,9 +102,9 @@ def import_features(store: FeatureStore, path: Path) -> FeatureSet:
     UsageError
         If there is no such file, or it is none that featx wrote.
     """
-    form = _format_of(path)
     if not path.is_file():
         raise UsageError(f"There is no file '{path}' to import.")
+    form = _format_of(path)
     openers: dict[str, Opener] = {"npz": _read_npz, "h5": _read_h5, "parquet": _read_parquet}
     try:
         return _take(store, path, openers[form])
@@ -374,8 +374,8 @@ def _format_of(path: Path) -> str:
     ending = path.suffix.lower().lstrip(".")
     if ending not in FORMATS:
         raise UsageError(
-            f"'{path.name}' has the ending '.{ending}': expected .npz, .h5 or .parquet, which says "
-            "the format."
+            f"'{path.name}' has the ending '{path.suffix}': expected .npz, .h5 or .parquet, which "
+            "says the format."
         )
     return ending
 

@@ -314,7 +314,8 @@ def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> Cach
     text = f"Cannot {verb} '{path}': {reason}."
     if error.errno in _FULL:
         with contextlib.suppress(CacheError):
-            text += f" Needed: {needed:,} bytes, free: {free_bytes(path.parent):,} bytes."
+            wanted = f"Needed: {needed:,} bytes, free" if needed else "Free"
+            text += f" {wanted}: {free_bytes(path.parent):,} bytes."
         text += " Free some space, or choose another disk (--cache-dir, for reports --out)."
     else:
         text += " Check the disk and its permissions, or choose another folder"

@@ -40,6 +40,7 @@ def verify(cache_dir: CacheDir = None) -> None:
     Example:  featx cache verify
     """
     from featx.cli.console import ConsoleProgress
+    from featx.text import counted
 
     store = _store(cache_dir)
     entries = store.verify(progress=ConsoleProgress())
@@ -48,11 +49,18 @@ def verify(cache_dir: CacheDir = None) -> None:
     if bad:
         from featx.errors import CacheCorrupt
 
+        # Most problems name the entry themselves.
+        lines = [
+            entry.problem
+            if str(entry.path) in str(entry.problem)
+            else f"{entry.path}: {entry.problem}."
+            for entry in bad
+        ]
         raise CacheCorrupt(
-            f"{len(bad)} of {len(entries)} entries are not whole: "
-            + "; ".join(f"{entry.path}: {entry.problem}" for entry in bad)
+            f"{len(bad)} of {counted(len(entries), 'entry', 'entries')} cannot be trusted.\n"
+            + "\n".join(map(str, lines))
         )
-    typer.echo(f"{len(entries)} entries, every digest agrees.")
+    typer.echo(f"{counted(len(entries), 'entry', 'entries')}, every digest agrees.")
 
 
 @takes_recipe(EXTRACT_FIELDS)
@@ -99,7 +107,7 @@ def gc(
     from featx.cache import clean, plan_cleaning
     from featx.cli.explaining import parse_age
     from featx.machine import parse_bytes
-    from featx.text import human_bytes
+    from featx.text import counted, human_bytes
 
     store = _store(cache_dir)
     found = plan_cleaning(
@@ -110,14 +118,15 @@ def gc(
     if found.entries and not yes:
         _print_entries(store, found.entries)
         n_bytes = human_bytes(sum(entry.n_bytes for entry in found.entries))
-        typer.echo(f"These {len(found.entries)} entries ({n_bytes}) would go. Remove them: --yes")
+        entries = counted(len(found.entries), "entry", "entries")
+        typer.echo(f"Would be removed: {entries}, {n_bytes}. Do it: --yes")
         return
     clean(store, found)
     for path in (*found.orphans, *(entry.path for entry in found.entries)):
         typer.echo(f"removed {path}")
     typer.echo(
-        f"{len(found.orphans)} files and {len(found.entries)} entries removed, "
-        f"{human_bytes(found.n_bytes)}."
+        f"{counted(len(found.orphans), 'file', 'files')} and "
+        f"{counted(len(found.entries), 'entry', 'entries')} removed, {human_bytes(found.n_bytes)}."
     )
 
 
@@ -140,9 +149,9 @@ def export(
     found = store.find(info.key) if info.key and info.complete else None
     if found is None:
         raise CacheCorrupt(
-            f"Entry '{store.name_of(info.path)}' cannot be exported: "
-            f"{info.problem or f'{info.rows:,} of {info.n_rows:,} rows are there'}. Extract it "
-            "again."
+            info.problem
+            or f"Entry '{store.name_of(info.path)}' cannot be exported: {info.rows:,} of "
+            f"{info.n_rows:,} rows are there. The featx extract that began it goes on with it."
         )
     export_features(found, file)
     size = human_bytes(file.stat().st_size)
@@ -182,7 +191,7 @@ def _print_entries(store: FeatureStore, entries: list[EntryInfo]) -> None:
 
     from featx.cli.console import fitting_table, out
     from featx.cli.explaining import age_text
-    from featx.text import human_bytes
+    from featx.text import counted, human_bytes
 
     header = (
         "entry", "weights", "images", "px", "rows", "values", "bytes", "age", "last use", "state",
@@ -212,5 +221,5 @@ def _print_entries(store: FeatureStore, entries: list[EntryInfo]) -> None:
     total = human_bytes(sum(entry.n_bytes for entry in entries))
     console = out()
     spare = ("values", "rows", "age", "px", "images", "weights")
-    title = f"{len(entries)} feature sets, {total}"
+    title = f"{counted(len(entries), 'feature set', 'feature sets')}, {total}"
     console.print(fitting_table(console, title, header, rows, left=(0, 1, 2, 3, 9), spare=spare))

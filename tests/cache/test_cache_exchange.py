@@ -210,7 +210,9 @@ def test_a_disk_that_refuses_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "open", full)
-    with pytest.raises(CacheWriteError, match=r"Cannot write '.*f\.npz': No space left"):
+    with pytest.raises(
+        CacheWriteError, match=r"Cannot write '.*f\.npz': No space left on device\. Free: "
+    ):
         export_features(found, tmp_path / "out" / "f.npz")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -101,6 +101,7 @@ def test_features_go_out_and_come_back(filled: Path, tmp_path: Path) -> None:
         (["export", "layer1", "x.npz"], "3 entries begin with 'layer1'"),
         (["export", "ENTRY", "x.csv"], "has the ending '.csv': expected .npz, .h5 or .parquet"),
         (["import", "gone.npz"], "There is no file 'gone.npz' to import."),
+        (["import", "."], "There is no file '.' to import."),
         (["gc", "--older-than", "soon"], "'soon' is no age: expected a number and s, m, h, d or w"),
         (["gc", "--max-bytes", "many"], "'many' is not a size in bytes."),
         (["explain", *SMALL, "--cut", "layer9"], "Cut 'layer9' is not in resnet18"),
@@ -125,11 +126,11 @@ def test_entries_are_listed_before_they_are_removed(tmp_path: Path) -> None:
     asked = ["gc", "--older-than", "30d", *cache]
     result = featx("cache", *asked)
     assert result.exit_code == 0
-    assert "These 1 entries" in squeezed(result.stdout)
-    assert "Remove them: --yes" in squeezed(result.stdout)
+    assert "Would be removed: 1 entry, " in squeezed(result.stdout)
+    assert "Do it: --yes" in squeezed(result.stdout)
     assert len(list(tmp_path.glob("*/*-train-*"))) == 1
     result = featx("cache", *asked, "--yes")
-    assert "1 entries removed" in squeezed(result.stdout)
+    assert "0 files and 1 entry removed" in squeezed(result.stdout)
     assert list(tmp_path.glob("torch*/*-train-*")) == []
     assert len(list(tmp_path.glob("torch*/*-test-*"))) == 1
 

@@ -502,7 +502,7 @@ def unknown_filter(folder: Path) -> object:
     assert data[place : place + 2] == struct.pack("<H", 1)
     data[place : place + 2] = struct.pack("<H", 31_999)
     path.write_bytes(data)
-    with h5py.File(path) as file, pytest.raises(OSError, match="filter|plugin"):
+    with h5py.File(path) as file, pytest.raises(OSError, match=r"filter|plugin"):
         file["features"][:]
     return import_features(FeatureStore(folder / "cache"), path)
 

@@ -34,6 +34,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
         "PYTHONPATH": str(Path(featx.__file__).parent.parent),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder),
     }
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("corpus.py"), folder],
