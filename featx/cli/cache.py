@@ -200,7 +200,9 @@ def _print_entries(store: FeatureStore, entries: list[EntryInfo]) -> None:
     now = time.time()
     for entry in entries:
         key = entry.key
-        state = entry.problem or ("complete" if entry.complete else "incomplete")
+        state = entry.problem or (
+            "complete" if entry.complete else f"incomplete: {entry.rows:,} rows"
+        )
         about: tuple[str, ...] = ("?",) * 3
         if key:
             size = key.preprocess.get("image_size") or "native"
