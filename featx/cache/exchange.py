@@ -357,6 +357,8 @@ def _check_shape(
 ) -> None:
     """Refuse what is not as large as it says; None is a shape that is not known yet."""
     expected = (about["n_rows"], about["n_features"])
+    if min(expected) < 1:
+        raise ValueError("it holds nothing")
     if (shape is not None and tuple(shape) != expected) or tuple(labels) != expected[:1]:
         raise ValueError(
             f"it holds features of shape {shape} and labels of shape {labels} instead of "

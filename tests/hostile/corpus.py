@@ -29,10 +29,11 @@ from PIL import Image, ImageFile, TiffImagePlugin  # noqa: F401
 from featx.backbones import load_backbone
 from featx.cache import FeatureKey, FeatureStore, import_features
 from featx.data import load_dataset
+from featx.data.cifar import read_pickle, unpack
 from featx.errors import FeatxError
 from featx.evaluate import read_exhibits, read_record
 from featx.heads import LinearHead
-from featx.recipes import load_recipe, make_recipe
+from featx.recipes import load_recipe, load_study, make_recipe
 from featx.training.checkpoint import load_checkpoint
 
 CASES: dict[str, Callable[[Path], object]] = {}
@@ -103,14 +104,14 @@ IMAGES = {
     "truncated JPEG": ("x.jpg", saved(NOISE, "JPEG")[:700]),
     "text named JPEG": ("x.jpg", b"<script>alert(1)</script>"),
     "script named PNG": ("x.png", b"#!/bin/sh\ntouch TRIPWIRE\n"),
-    "JPEG named PNG": ("x.png", saved(Image.new("RGB", (9, 9)), "JPEG")),
-    "CMYK JPEG": ("x.jpg", saved(Image.new("CMYK", (9, 9)), "JPEG")),
-    "16-bit PNG": ("x.png", saved(Image.new("I;16", (9, 9), 40_000), "PNG")),
-    "animated PNG": ("x.png", saved(Image.new("RGB", (9, 9)), "PNG", save_all=True,
-                                    append_images=[Image.new("RGB", (9, 9), "red")])),
-    "animated WebP": ("x.webp", saved(Image.new("RGB", (9, 9)), "WEBP", save_all=True,
-                                      append_images=[Image.new("RGB", (9, 9), "red")])),
-    "palette with transparency": ("x.png", saved(Image.new("P", (9, 9)), "PNG", transparency=0)),
+    "JPEG named PNG": ("x.png", saved(Image.new("RGB", (8, 8)), "JPEG")),
+    "CMYK JPEG": ("x.jpg", saved(Image.new("CMYK", (8, 8)), "JPEG")),
+    "16-bit PNG": ("x.png", saved(Image.new("I;16", (8, 8), 40_000), "PNG")),
+    "animated PNG": ("x.png", saved(Image.new("RGB", (8, 8)), "PNG", save_all=True,
+                                    append_images=[Image.new("RGB", (8, 8), "red")])),
+    "animated WebP": ("x.webp", saved(Image.new("RGB", (8, 8)), "WEBP", save_all=True,
+                                      append_images=[Image.new("RGB", (8, 8), "red")])),
+    "palette with transparency": ("x.png", saved(Image.new("P", (8, 8)), "PNG", transparency=0)),
     "a broken chunk": ("x.png", png_of(8, 8).replace(b"IDAT", b"IDAT"[::-1])),
     "EPS named JPEG": ("x.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n"),
     "SVG with an entity": ("x.png", b"<!DOCTYPE s [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><svg>&x;</svg>"),
@@ -152,7 +153,7 @@ def marked_up(folder: Path) -> object:
         (root / name).mkdir(parents=True)
         for number in range(3):
             Image.new("RGB", (8, 8)).save(root / name / f"{number}.png")
-    return load_dataset(f"folder:{root}", val=0, test=2)
+    return load_dataset(f"folder:{root}", val=0, test=4, stratified=True)
 
 
 # --- arrays
@@ -167,21 +168,24 @@ def npz(folder: Path, **arrays: Any) -> object:
 @case("npz: a pickled object")
 def npz_pickle(folder: Path) -> object:
     bomb = np.array([Bomb(folder)], dtype=object)
-    return npz(folder, X_train=bomb, y_train=np.zeros(1, int))
+    labels = np.zeros(1, int)
+    return npz(folder, train_x=bomb, train_y=labels, test_x=bomb, test_y=labels)
 
 
 def npz_of(folder: Path, header: bytes, data: bytes = b"") -> object:
     path = folder / "data.npz"
     with zipfile.ZipFile(path, "w") as archive:
         magic = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
-        archive.writestr("X_train.npy", magic + header + data)
-        archive.writestr("y_train.npy", magic + header + data)
+        for name in ("train_x", "train_y", "test_x", "test_y"):
+            archive.writestr(f"{name}.npy", magic + header + data)
     return load_dataset(f"npz:{path}", val=0, test=2)
 
 
 @case("npz: an absurd shape")
 def npz_absurd(folder: Path) -> object:
-    return npz_of(folder, b"{'descr': '|u1', 'fortran_order': False, 'shape': (10**15, 9, 9, 3)}\n")
+    return npz_of(
+        folder, b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 8, 8, 3)}\n"
+    )
 
 
 @case("npz: a header that is code")
@@ -193,7 +197,29 @@ def npz_code(folder: Path) -> object:
 def npz_bomb(folder: Path) -> object:
     path = folder / "data.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("X_train.npy", bytes(50_000_000))
+        for name in ("train_x", "train_y", "test_x", "test_y"):
+            # Deflated to a thousandth: 10 kB each that claim to be 10 GB.
+            header = npy("(50000000, 8, 8, 3)", "|u1")
+            archive.writestr(f"{name}.npy", header + bytes(10_000_000))
+    return load_dataset(f"npz:{path}", val=0, test=2)
+
+
+@case("npz: an archive that unpacks to petabytes")
+def npz_petabytes(folder: Path) -> object:
+    path = folder / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("train_x", "train_y", "test_x", "test_y"):
+            archive.writestr(f"{name}.npy", npy("(8, 8, 8)", "|u1", bytes(512)))
+    data = path.read_bytes()
+    # Both sizes of the last entry are beyond 32 bits: a field of 64 bits says them.
+    place = data.rindex(b"PK\1\2")
+    entry = bytearray(data[place:-22])
+    entry[24:28] = b"\xff" * 4
+    entry[30:32] = struct.pack("<H", 12)
+    entry += struct.pack("<HHQ", 1, 8, 2**50)
+    end = bytearray(data[-22:])
+    end[12:16] = struct.pack("<I", struct.unpack("<I", end[12:16])[0] + 12)
+    path.write_bytes(data[:place] + bytes(entry) + bytes(end))
     return load_dataset(f"npz:{path}", val=0, test=2)
 
 
@@ -209,8 +235,15 @@ def npz_traversal(folder: Path) -> object:
 
 
 def cifar_archive(folder: Path, add: Callable[[tarfile.TarFile], None]) -> object:
+    """Unpack an archive as if its digest, which is checked before, were the official one."""
     with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
         add(archive)
+    return unpack(folder / "cifar-10-python.tar.gz", folder / "out" / "data")
+
+
+@case("tar: another archive than the official one")
+def tar_other(folder: Path) -> object:
+    (folder / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b" + bytes(100))
     return load_dataset("cifar10", data_dir=folder, download=False)
 
 
@@ -235,6 +268,11 @@ def tar_link(folder: Path) -> object:
 @case("tar: an absolute path")
 def tar_absolute(folder: Path) -> object:
     return cifar_archive(folder, lambda tar: tar.addfile(member(str(folder / "TRIPWIRE"))))
+
+
+@case("pickle: a batch that makes a folder, behind the check of its digest")
+def cifar_unpickled(folder: Path) -> object:
+    return read_pickle(pickle.dumps(Bomb(folder)), folder / "data_batch_1")
 
 
 @case("pickle: a batch that makes a folder")
@@ -323,6 +361,12 @@ for _name, _text in RECIPES.items():
     case(f"recipe: {_name}")(lambda folder, text=_text: recipe(folder, text))
 
 
+@case("study: a billion laughs")
+def study_laughs(folder: Path) -> object:
+    (folder / "r.yaml").write_text(RECIPES["a billion laughs"])
+    return load_study(folder / "r.yaml")
+
+
 @case("recipe: a flag with markup")
 def flag_markup(folder: Path) -> object:
     return make_recipe({"backbone": "[bold]resnet18[/bold]"})
@@ -360,11 +404,11 @@ KEY = FeatureKey(
 def exported_npz(folder: Path, about: object, labels: bytes, method: int = 0) -> object:
     """Import an archive with a text about itself and the given bytes as its labels."""
     path = folder / "f.npz"
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         with archive.open("featx.npy", "w") as file:
             np.save(file, np.array(about if isinstance(about, str) else json.dumps(about)))
-        archive.writestr("labels.npy", labels)
-        archive.writestr("features.npy", labels)
+        archive.writestr("labels.npy", labels, method)
+        archive.writestr("features.npy", labels, method)
     return import_features(FeatureStore(folder / "cache"), path)
 
 
@@ -381,8 +425,8 @@ def export_absurd(folder: Path) -> object:
 
 @case("export: a zip bomb")
 def export_bomb(folder: Path) -> object:
-    about = {"n_rows": 10**7, "n_features": 12, "key": KEY, "sha256": "0"}
-    labels = npy("(10000000,)", data=bytes(80_000_000))
+    about = {"n_rows": 10**6, "n_features": 12, "key": KEY, "sha256": "0"}
+    labels = npy("(1000000,)", data=bytes(8_000_000))
     return exported_npz(folder, about, labels, zipfile.ZIP_DEFLATED)
 
 
