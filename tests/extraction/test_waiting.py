@@ -17,7 +17,7 @@ import featx
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("processes", [2, 4, 8] if rounds(0, 1) else [4])
 def test_the_work_is_done_once(tmp_path: Path, processes: int) -> None:
-    n = rounds(2, 70)
+    n = rounds(1, 70)
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("extract_together.py"), tmp_path, str(n),
          str(processes)],
