@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format wheel tables clean
+.PHONY: help install demo test faults lint format wheel tables clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ demo: $(VENV)/installed  ## Run the main job on data and weights that come with 
 
 test: $(VENV)/installed  ## Run the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/installed  ## Break the cache on purpose, some minutes long, and write docs/reliability.md
+	$(BIN)/python benchmarks/reliability.py
 
 lint: $(VENV)/installed  ## Check format, style and types
 	$(BIN)/ruff format --check .

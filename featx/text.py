@@ -1,4 +1,4 @@
-"""Numbers as people read them: counts, bytes and durations with their unit."""
+"""Numbers as people read them: counts, bytes and durations with their unit, and plurals."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def human_bytes(n: float) -> str:
     """
     value, step = _scaled(n)
     return f"{value} {step}B"
+
+
+def counted(n: int, one: str, many: str) -> str:
+    """Return how many there are of something.
+
+    Examples
+    --------
+    >>> counted(1, "entry", "entries"), counted(1200, "entry", "entries")
+    ('1 entry', '1,200 entries')
+    """
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def human_seconds(seconds: float) -> str:

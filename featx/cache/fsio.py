@@ -13,6 +13,7 @@ import io
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,7 @@ def publish(path: Path, data: bytes) -> None:
         If the disk refuses: names the path and the reason, for a full disk also the bytes needed
         and free.
     """
-    # Unique, so that processes writing the same file at once do not share a temporary one.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    temporary = _temporary(path)
     try:
         try:
             _write_synced(temporary, data)
@@ -58,6 +58,39 @@ def publish(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise _write_error("write", path, error, len(data)) from error
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write a large file to; it is published when the block ends.
+
+    Raises
+    ------
+    CacheWriteError
+        If the disk refuses; nothing is left behind then, nor when the block raises.
+    """
+    temporary = _temporary(path)
+    try:
+        try:
+            yield temporary
+            _sync(temporary, os.O_RDWR)
+            temporary.replace(path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _write_error("write", path, error) from error
+
+
+def touch(path: Path) -> None:
+    """Set the time of a file to now, making it where it is missing; a disk that refuses may.
+
+    For times that are good to know and prove nothing: a cache that cannot be written to keeps none.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
 
 
 def make_folder(path: Path) -> None:
@@ -159,6 +192,14 @@ def size_bytes(path: Path) -> int | None:
         raise CacheError(_read_failed(path, error)) from error
 
 
+def changed_s(path: Path) -> float | None:
+    """Return when a file was last changed, seconds since the epoch, or None where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
 def files(folder: Path) -> list[FileStat]:
     """Return the files of a folder by name; none where there is no such folder.
 
@@ -236,11 +277,23 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def _temporary(path: Path) -> Path:
+    """Return a name for a file that is not published yet.
+
+    It is unique, so that processes writing the same file at once do not share a temporary one.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+
+
 def _sync_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder."""
     if os.name == "nt":
         return  # Windows cannot open a folder for this, and keeps names in its journal
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -261,7 +314,8 @@ def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> Cach
     text = f"Cannot {verb} '{path}': {reason}."
     if error.errno in _FULL:
         with contextlib.suppress(CacheError):
-            text += f" Needed: {needed:,} bytes, free: {free_bytes(path.parent):,} bytes."
+            wanted = f"Needed: {needed:,} bytes, free" if needed else "Free"
+            text += f" {wanted}: {free_bytes(path.parent):,} bytes."
         text += " Free some space, or choose another disk (--cache-dir, for reports --out)."
     else:
         text += " Check the disk and its permissions, or choose another folder"

@@ -142,6 +142,19 @@ def _view(
     file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], data: memoryview
 ) -> AnyArray:
     """Return one dataset as a read-only view of the file's bytes."""
+    place = place_of(file, name, shape, dtype)
+    return np.frombuffer(data, dtype, int(np.prod(shape)), place).reshape(shape)
+
+
+def place_of(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return the byte of the file at which the values of a dataset begin, one behind the other.
+
+    Raises
+    ------
+    ValueError
+        If the dataset is a link, has another form, or its values are elsewhere, in chunks or
+        behind a filter.
+    """
     import h5py
 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
@@ -155,7 +168,7 @@ def _view(
             f"{shape} and {dtype}"
         )
     layout = dataset.id.get_create_plist()
-    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_external_count():
+    place = dataset.id.get_offset()
+    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_external_count() or place is None:
         raise ValueError(f"dataset '{name}' is not stored contiguously in the file itself")
-    count = int(np.prod(shape))
-    return np.frombuffer(data, dtype, count, dataset.id.get_offset()).reshape(shape)
+    return int(place)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.cache import fsio
 from featx.cache.feature_set import FeatureSet, read_shard
 from featx.cache.keys import SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
+from featx.cache.locks import LOCKS
 from featx.cache.manifest import (
     COMPLETE,
     PROGRESS,
@@ -19,11 +21,17 @@ from featx.cache.manifest import (
     load_manifest,
 )
 from featx.cache.writer import FeatureWriter
-from featx.errors import CacheError
+from featx.errors import CacheError, UnknownName, UsageError
+from featx.progress import SILENT, Progress
 
 ORPHAN_AGE_S = 3600.0
 """Files that no manifest lists are left to a writer that may be at work for this long."""
 
+USED = ".used"
+"""Folder of empty files, one per entry, whose time is that of the last use."""
+
+# A time of use is no finer than this: most runs write nothing.
+_USE_STEP_S = 3600.0
 _ENTRY_NAME = re.compile(r".+-[0-9a-f]{16}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # Windows keeps these names for devices, whatever their ending.
@@ -54,6 +62,9 @@ class EntryInfo:
         Whether all rows are there.
     problem : str or None
         Why it cannot be used.
+    changed_s, used_s : float
+        When a file of it was last written, and when it was last read by a run; seconds since the
+        epoch, 0 for an empty folder. A cache that cannot be written to keeps no time of use.
     """
 
     path: Path
@@ -64,6 +75,8 @@ class EntryInfo:
     n_bytes: int
     complete: bool
     problem: str | None
+    changed_s: float = 0.0
+    used_s: float = 0.0
 
 
 class FeatureStore:
@@ -102,7 +115,48 @@ class FeatureStore:
             return None
         for file in manifest.files:
             file.check_size(path)
+        if time.time() - self._used_s(path) > _USE_STEP_S:
+            fsio.touch(self.root / USED / path.name)
         return FeatureSet(path, manifest)
+
+    def entry(self, name: str) -> EntryInfo:
+        """Return an entry by the name of its folder, or the beginning of that.
+
+        Parameters
+        ----------
+        name : str
+            ``layer4-avg-train-0123456789abcdef``, with or without ``resnet18/`` in front.
+
+        Raises
+        ------
+        UnknownName
+            If no entry begins so.
+        UsageError
+            If more than one does: names them.
+        """
+        names = {self.name_of(path): path for path in self._folders()}
+        found = [n for n in names if n.startswith(name) or n.partition("/")[2].startswith(name)]
+        exact = [n for n in found if name in (n, n.partition("/")[2])]
+        if len(exact or found) == 1:
+            return self._info(names[(exact or found)[0]], deep=False)
+        if not found:
+            raise UnknownName("Entry", name, names, where=f"'{self.root}'")
+        raise UsageError(
+            f"{len(found)} entries begin with '{name}': {', '.join(found[:8])}. Say more of the "
+            "name."
+        )
+
+    def name_of(self, path: Path) -> str:
+        """Return the name of an entry's folder, with that of its backbone in front."""
+        return path.relative_to(self.root).as_posix()
+
+    def nearest(self, key: FeatureKey) -> tuple[EntryInfo, list[str]] | None:
+        """Return the entry whose key differs least, and the names of what differs.
+
+        Of equally near ones the one that was used last. None where nothing is cached.
+        """
+        found = [(info, key.difference(info.key)) for info in self.entries() if info.key]
+        return min(found, key=lambda pair: (len(pair[1]), -pair[0].used_s), default=None)
 
     def progress(self, key: FeatureKey) -> int:
         """Return the rows of an entry that need not be computed again, 0 if there is none.
@@ -142,13 +196,17 @@ class FeatureStore:
         """Return every entry, without reading shards."""
         return [self._info(path, deep=False) for path in self._folders()]
 
-    def verify(self, key: FeatureKey | None = None) -> list[EntryInfo]:
+    def verify(
+        self, key: FeatureKey | None = None, *, progress: Progress = SILENT
+    ) -> list[EntryInfo]:
         """Read every file of one entry or of all, check every digest, and say what is wrong.
 
         Parameters
         ----------
         key : FeatureKey, optional
             The entry; all by default.
+        progress : Progress, optional
+            Hears of every entry that is done.
 
         Returns
         -------
@@ -158,7 +216,12 @@ class FeatureStore:
         paths = self._folders()
         if key is not None:
             paths = [path for path in paths if path == self.path_for(key)]
-        return [self._info(path, deep=True) for path in paths]
+        found = []
+        with progress.task("verify", len(paths), "entries") as advance:
+            for path in paths:
+                found.append(self._info(path, deep=True))
+                advance(1)
+        return found
 
     def remove(self, key: FeatureKey) -> None:
         """Remove the entry of a key, damaged or not; files that featx did not write stay.
@@ -168,13 +231,23 @@ class FeatureStore:
         CacheWriteError
             If the disk refuses.
         """
-        path = self.path_for(key)
+        self.remove_folder(self.path_for(key))
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove the entry in a folder; files that featx did not write stay.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
         # Manifests first: a removal that is cut short leaves orphans, not an entry with holes.
         for name in (COMPLETE, PROGRESS):
             fsio.remove_file(path / name)
         for file in fsio.files(path):
             if _is_ours(file.name):
                 fsio.remove_file(path / file.name)
+        fsio.remove_file(self.root / USED / path.name)
         fsio.remove_empty_folder(path)
         fsio.remove_empty_folder(path.parent)
 
@@ -195,18 +268,32 @@ class FeatureStore:
         CacheWriteError
             If the disk refuses.
         """
-        oldest = time.time() - older_than_s
-        removed = []
+        removed = [path for path in self.orphans(older_than_s) if fsio.remove_file(path)]
         for folder in self._folders():
-            for orphans in (_stale_progress, _unlisted):
-                removed += [
-                    folder / file.name
-                    for file in orphans(folder)
-                    if file.changed_s <= oldest and fsio.remove_file(folder / file.name)
-                ]
             if not fsio.files(folder):
                 fsio.remove_empty_folder(folder)
         return removed
+
+    def orphans(self, older_than_s: float = ORPHAN_AGE_S) -> list[Path]:
+        """Return the files that `gc` removes."""
+        oldest = time.time() - older_than_s
+        found = []
+        for folder in self._folders():
+            stale = [file for file in _stale_progress(folder) if file.changed_s <= oldest]
+            # What only a stale manifest lists goes with it.
+            names = (COMPLETE,) if stale else (COMPLETE, PROGRESS)
+            unlisted = [file for file in _unlisted(folder, names) if file.changed_s <= oldest]
+            found += [folder / file.name for file in (*stale, *unlisted)]
+        entries = [folder.name for folder in self._folders()]
+        # A lock that is held is as old as the run that holds it: those of entries stay.
+        there = {*entries, *(f"{entry[-16:]}.lock" for entry in entries)}
+        for name in (LOCKS, USED):
+            found += [
+                self.root / name / file.name
+                for file in fsio.files(self.root / name)
+                if file.name not in there and file.changed_s <= oldest
+            ]
+        return found
 
     @staticmethod
     def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
@@ -235,6 +322,10 @@ class FeatureStore:
         """
         return fsio.free_bytes(self.root)
 
+    def _used_s(self, path: Path) -> float:
+        """Return when an entry was last used, 0 where that is not known."""
+        return fsio.changed_s(self.root / USED / path.name) or 0.0
+
     def _folders(self) -> list[Path]:
         """Return the folder of every entry."""
         return [
@@ -249,8 +340,12 @@ class FeatureStore:
         manifest: Manifest | None = None
         problem = None
         n_bytes = 0
+        changed = used = 0.0
         try:
-            n_bytes = sum(file.size_bytes for file in fsio.files(path))
+            files = fsio.files(path)
+            n_bytes = sum(file.size_bytes for file in files)
+            changed = max((file.changed_s for file in files), default=0.0)
+            used = max(changed, self._used_s(path))
             manifest = _load_any(path)
             if manifest is None:
                 problem = "no manifest: a first shard was never finished"
@@ -273,6 +368,8 @@ class FeatureStore:
             n_bytes=n_bytes,
             complete=manifest is not None and manifest.complete,
             problem=problem,
+            changed_s=changed,
+            used_s=used,
         )
 
 
@@ -299,13 +396,13 @@ def _stale_progress(folder: Path) -> list[fsio.FileStat]:
     return [file for file in fsio.files(folder) if complete and file.name == PROGRESS]
 
 
-def _unlisted(folder: Path) -> list[fsio.FileStat]:
+def _unlisted(folder: Path, manifests: Sequence[str]) -> list[fsio.FileStat]:
     """Return the temporary files, shards and summaries of a folder that no manifest lists."""
     files = [file for file in fsio.files(folder) if _is_ours(file.name)]
     try:
         listed = {
             file.file
-            for name in (COMPLETE, PROGRESS)
+            for name in manifests
             if (manifest := load_manifest(folder, name)) is not None
             for file in manifest.files
         }

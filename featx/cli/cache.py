@@ -1,19 +1,22 @@
-"""``featx cache``: what is cached, and whether it is whole."""
+"""``featx cache``: what is cached, whether it is whole, what may go, and files for other tools."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featx.cli.errors import FeatxCommand
+from featx.cli.options import EXTRACT_FIELDS, recipe_from_flags, takes_recipe
 
 if TYPE_CHECKING:
     from featx.cache import EntryInfo, FeatureStore
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List and verify cached features.  Example:  featx cache list",
+    help="List, verify, explain, clean, export and import cached features.  "
+    "Example:  featx cache list",
 )
 CacheDir = Annotated[
     str | None, typer.Option("--cache-dir", help="The cache (FEATX_CACHE_DIR). Default: cache.")
@@ -22,11 +25,12 @@ CacheDir = Annotated[
 
 @app.command("list", cls=FeatxCommand)
 def list_entries(cache_dir: CacheDir = None) -> None:
-    """List the feature sets of a cache.
+    """List the feature sets of a cache, with their age and when they were last used.
 
     Example:  featx cache list --cache-dir cache
     """
-    _print_entries(_store(cache_dir).entries())
+    store = _store(cache_dir)
+    _print_entries(store, store.entries())
 
 
 @app.command(cls=FeatxCommand)
@@ -35,29 +39,140 @@ def verify(cache_dir: CacheDir = None) -> None:
 
     Example:  featx cache verify
     """
-    entries = _store(cache_dir).verify()
-    _print_entries(entries)
+    from featx.cli.console import ConsoleProgress
+    from featx.text import counted
+
+    store = _store(cache_dir)
+    entries = store.verify(progress=ConsoleProgress())
+    _print_entries(store, entries)
     bad = [entry for entry in entries if entry.problem]
     if bad:
         from featx.errors import CacheCorrupt
 
+        # Most problems name the entry themselves.
+        lines = [
+            entry.problem
+            if str(entry.path) in str(entry.problem)
+            else f"{entry.path}: {entry.problem}."
+            for entry in bad
+        ]
         raise CacheCorrupt(
-            f"{len(bad)} of {len(entries)} entries are not whole: "
-            + "; ".join(f"{entry.path}: {entry.problem}" for entry in bad)
+            f"{len(bad)} of {counted(len(entries), 'entry', 'entries')} cannot be trusted.\n"
+            + "\n".join(map(str, lines))
         )
-    typer.echo(f"{len(entries)} entries, every digest agrees.")
+    typer.echo(f"{counted(len(entries), 'entry', 'entries')}, every digest agrees.")
+
+
+@takes_recipe(EXTRACT_FIELDS)
+def explain(settings: dict[str, Any]) -> None:
+    """Say which features a run would find, and why it would not find the others.
+
+    Takes the options of featx extract. What is not cached is set beside the cached features whose
+    key differs least.
+
+    Example:  featx cache explain --backbone resnet50 --cut layer3.5 --dataset cifar5
+    """
+    recipe = recipe_from_flags(settings)
+    from featx.cli.console import out
+    from featx.cli.explaining import explained
+    from featx.pipeline import make_plan, prepare
+
+    prepared = prepare(recipe)
+    for line in explained(prepared, make_plan(prepared)):
+        out().print(line, soft_wrap=True)
+
+
+app.command("explain", cls=FeatxCommand)(explain)
 
 
 @app.command(cls=FeatxCommand)
-def gc(cache_dir: CacheDir = None) -> None:
-    """Remove files that no manifest lists: what a killed run has left.
+def gc(
+    cache_dir: CacheDir = None,
+    older_than: Annotated[
+        str, typer.Option(help="Remove entries that were last used longer ago: 90d, 12h.")
+    ] = "",
+    max_bytes: Annotated[
+        str, typer.Option(help="Keep the entries used last, as many as fit: 20GB.")
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove entries; without it they are only listed.")
+    ] = False,
+) -> None:
+    """Remove what a killed run has left; and entries, if you say which.
 
-    Example:  featx cache gc
+    Files that no manifest lists go at once. Entries are listed first, and removed with --yes.
+
+    Example:  featx cache gc --older-than 90d
     """
-    removed = _store(cache_dir).gc()
-    for path in removed:
+    from featx.cache import clean, plan_cleaning
+    from featx.cli.explaining import parse_age
+    from featx.machine import parse_bytes
+    from featx.text import counted, human_bytes
+
+    store = _store(cache_dir)
+    found = plan_cleaning(
+        store,
+        older_than_s=parse_age(older_than) if older_than else None,
+        max_bytes=parse_bytes(max_bytes) if max_bytes else None,
+    )
+    if found.entries and not yes:
+        _print_entries(store, found.entries)
+        n_bytes = human_bytes(sum(entry.n_bytes for entry in found.entries))
+        entries = counted(len(found.entries), "entry", "entries")
+        typer.echo(f"Would be removed: {entries}, {n_bytes}. Do it: --yes")
+        return
+    clean(store, found)
+    for path in (*found.orphans, *(entry.path for entry in found.entries)):
         typer.echo(f"removed {path}")
-    typer.echo(f"{len(removed)} files removed.")
+    typer.echo(
+        f"{counted(len(found.orphans), 'file', 'files')} and "
+        f"{counted(len(found.entries), 'entry', 'entries')} removed, {human_bytes(found.n_bytes)}."
+    )
+
+
+@app.command(cls=FeatxCommand)
+def export(
+    entry: Annotated[str, typer.Argument(help="Name of an entry, or its beginning (cache list).")],
+    file: Annotated[Path, typer.Argument(help="The file: .npz, .h5 or .parquet.")],
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write cached features into one file that other tools open; every shard is verified.
+
+    Example:  featx cache export resnet50/layer3.5-avg-train features.npz
+    """
+    from featx.cache import export_features
+    from featx.errors import CacheCorrupt
+    from featx.text import human_bytes
+
+    store = _store(cache_dir)
+    info = store.entry(entry)
+    found = store.find(info.key) if info.key and info.complete else None
+    if found is None:
+        raise CacheCorrupt(
+            info.problem
+            or f"Entry '{store.name_of(info.path)}' cannot be exported: {info.rows:,} of "
+            f"{info.n_rows:,} rows are there. The featx extract that began it goes on with it."
+        )
+    export_features(found, file)
+    size = human_bytes(file.stat().st_size)
+    typer.echo(f"{file}: {found.n_samples:,} x {found.n_features:,} features and labels, {size}.")
+
+
+@app.command("import", cls=FeatxCommand)
+def import_file(
+    file: Annotated[Path, typer.Argument(help="A file that featx cache export wrote.")],
+    cache_dir: CacheDir = None,
+) -> None:
+    """Put exported features into a cache, where runs find them; their content is checked.
+
+    Example:  featx cache import features.npz --cache-dir cache
+    """
+    from featx.cache import FeatureStore, import_features
+    from featx.recipes import Recipe
+
+    store = FeatureStore(Recipe(cache_dir=cache_dir).cache_path)
+    found = import_features(store, file)
+    typer.echo(f"{store.name_of(found.path)}: {found.n_samples:,} x {found.n_features:,} features.")
 
 
 def _store(cache_dir: str | None) -> FeatureStore:
@@ -71,37 +186,42 @@ def _store(cache_dir: str | None) -> FeatureStore:
     return FeatureStore(path)
 
 
-def _print_entries(entries: list[EntryInfo]) -> None:
+def _print_entries(store: FeatureStore, entries: list[EntryInfo]) -> None:
+    import time
+
     from featx.cli.console import fitting_table, out
-    from featx.text import human_bytes
+    from featx.cli.explaining import age_text
+    from featx.text import counted, human_bytes
 
     header = (
-        "network", "weights", "images", "px", "module", "pooling", "split", "rows", "values",
-        "bytes", "state",
+        "entry", "weights", "images", "px", "rows", "values", "bytes", "age", "last use", "state",
     )  # fmt: skip
     rows = []
+    now = time.time()
     for entry in entries:
         key = entry.key
-        state = entry.problem or ("complete" if entry.complete else "incomplete")
-        names = ("?",) * 7
+        state = entry.problem or (
+            "complete" if entry.complete else f"incomplete: {entry.rows:,} rows"
+        )
+        about: tuple[str, ...] = ("?",) * 3
         if key:
             size = key.preprocess.get("image_size") or "native"
             # The first digits of a digest tell weights and images apart, as in a report.
-            digests = (key.weights_digest[:8], key.dataset_digest[:8])
-            names = (key.backbone, *digests, str(size), key.module, key.pool, key.split)
+            about = (key.weights_digest[:8], key.dataset_digest[:8], str(size))
         rows.append(
             (
-                *names,
+                store.name_of(entry.path),
+                *about,
                 f"{entry.n_rows:,}",
                 f"{entry.n_features:,}",
                 human_bytes(entry.n_bytes),
+                age_text(now - entry.changed_s),
+                age_text(now - entry.used_s),
                 state,
             )
         )
     total = human_bytes(sum(entry.n_bytes for entry in entries))
     console = out()
-    spare = ("values", "rows", "images", "weights")
-    title = f"{len(entries)} feature sets, {total}"
-    console.print(
-        fitting_table(console, title, header, rows, left=(0, 1, 2, 3, 4, 5, 6, 10), spare=spare)
-    )
+    spare = ("values", "rows", "age", "px", "images", "weights")
+    title = f"{counted(len(entries), 'feature set', 'feature sets')}, {total}"
+    console.print(fitting_table(console, title, header, rows, left=(0, 1, 2, 3, 9), spare=spare))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import numpy as np
 from featx.data.images import ArrayImages, as_rgb
 from featx.data.raw import Part, Raw, Request
 from featx.errors import DataError, quoted
+from featx.machine import available_memory_bytes
+from featx.text import human_bytes
 
 _REQUIRED = ("train_x", "train_y", "test_x", "test_y")
 _OPTIONAL = ("val_x", "val_y", "classes")
@@ -66,13 +69,33 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no npz file, or a damaged one. {_wanted()}")
     try:
+        _check_memory(path)
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] if key in known else np.empty(0) for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit in memory: {error}. {_wanted()}") from error
+    except (
+        ValueError, OSError, EOFError, RuntimeError, OverflowError,
+        struct.error, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "
             "need pickle, which can run code."
         ) from error
+
+
+def _check_memory(path: Path) -> None:
+    """Refuse an archive that unpacks to more than there is: the system would end the process."""
+    with zipfile.ZipFile(path) as archive:
+        needed = sum(info.file_size for info in archive.infolist())
+    free = available_memory_bytes()
+    if needed > free:
+        raise DataError(
+            f"{path} unpacks to {human_bytes(needed)}, and {human_bytes(free)} of memory are free: "
+            "keep the images in files, and read them as folder:PATH."
+        )
 
 
 def _labels(y: np.ndarray, n: int, what: str) -> np.ndarray:

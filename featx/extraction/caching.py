@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from featx.cache.locks import computing
 from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
 from featx.extraction.planning import feature_key, plan_split
 from featx.extraction.settings import Settings, cut_points
@@ -63,6 +64,32 @@ def extract_to_store(
         if entry is not None:
             found[cut] = entry
     missing = {cut: points[cut] for cut in planned if cut not in found}
+    if missing:
+        with computing(store.root, [planned[cut].key for cut in missing], progress) as waited:
+            if waited and not rebuild:
+                # Another process has computed what this one wanted, or a part of it.
+                again = plan_split(backbone, missing, split, store, settings)
+                done = {cut: store.find(item.key) for cut, item in again.items() if item.cached}
+                found |= {cut: entry for cut, entry in done.items() if entry is not None}
+                missing = {cut: missing[cut] for cut in missing if cut not in found}
+            found |= _compute(
+                backbone, missing, split, store, settings, rebuild=rebuild, progress=progress
+            )
+    return {cut: found[cut] for cut in cuts}
+
+
+def _compute(
+    backbone: Backbone,
+    missing: Mapping[str, CutPoint],
+    split: Split,
+    store: FeatureStore,
+    settings: Settings,
+    *,
+    rebuild: bool,
+    progress: Progress,
+) -> dict[str, FeatureSet]:
+    """Compute what is missing, with smaller batches where memory is short."""
+    found: dict[str, FeatureSet] = {}
     sizes = settings.batch_sizes()
     for size in sizes if missing else []:
         keys = [feature_key(backbone, split, settings, point, size) for point in missing.values()]
@@ -83,7 +110,7 @@ def extract_to_store(
                 if key not in begun:
                     store.remove(key)
             progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
-    return {cut: found[cut] for cut in cuts}
+    return found
 
 
 def _write_split(

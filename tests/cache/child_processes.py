@@ -114,8 +114,8 @@ def kills(root: Path, rounds: int, seed: int) -> dict[str, Any]:
     return {"killed": killed, "lost_rows": lost_rows, "failures": failures}
 
 
-def together(root: Path, rounds: int, seed: int) -> dict[str, Any]:
-    """Let three processes write one set at the same time, and read it all the while."""
+def together(root: Path, rounds: int, seed: int, processes: int) -> dict[str, Any]:
+    """Let some processes write one set at the same time, and read it all the while."""
     right = content(write(FeatureStore(root / "undisturbed"), KEY, X, Y))
     rng = random.Random(seed)
     failures, reads = [], 0
@@ -123,7 +123,7 @@ def together(root: Path, rounds: int, seed: int) -> dict[str, Any]:
         store = FeatureStore(root / str(number))
         running = {
             fork(partial(write_counting, store, mmap.mmap(-1, 1), rng.uniform(0, 0.003)))
-            for _ in range(3)
+            for _ in range(processes)
         }
         was_there = False
         while running:
@@ -151,6 +151,9 @@ def together(root: Path, rounds: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    task, folder, count, first_seed = sys.argv[1:]
-    run = {"kills": kills, "together": together}[task]
-    print(json.dumps(run(Path(folder), int(count), int(first_seed))))
+    task, folder, count, first_seed, n_processes = sys.argv[1:]
+    place, n, first = Path(folder), int(count), int(first_seed)
+    counted = (
+        kills(place, n, first) if task == "kills" else together(place, n, first, int(n_processes))
+    )
+    print(json.dumps(counted))

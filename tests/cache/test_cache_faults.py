@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cache_cases import content, make_data, make_key, write
+from campaign import note, rounds
 from faulty_disk import Disk
 
 from featx.cache import FeatureSet, FeatureStore, fsio
@@ -83,27 +84,35 @@ def assert_nothing_half_there(store: FeatureStore, right: tuple[bytes, ...]) -> 
     assert content(write_all(store)) == right
 
 
+# Every operation with every error, or with one of them each.
+@pytest.mark.parametrize("first", range(rounds(1, len(ERRORS))))
 def test_an_error_at_any_operation_leaves_nothing_half_there(
-    tmp_path: Path, right: tuple[bytes, ...]
+    tmp_path: Path, right: tuple[bytes, ...], first: int
 ) -> None:
+    n_faults = 0
     for store, outcome in every_operation(
-        tmp_path, lambda at: failing_with(ERRORS[at % len(ERRORS)])
+        tmp_path, lambda at: failing_with(ERRORS[(at + first) % len(ERRORS)])
     ):
+        n_faults += 1
         assert isinstance(outcome, CacheWriteError)
         assert str(store.root) in str(outcome)
         assert isinstance(outcome.__cause__, OSError)
         assert str(outcome.__cause__.strerror) in str(outcome)
         assert_nothing_half_there(store, right)
         shutil.rmtree(store.root)
+    note("A fault at every operation", kind="error", faults=n_faults, half_published=0)
 
 
 def test_an_interrupt_at_any_operation_leaves_nothing_half_there(
     tmp_path: Path, right: tuple[bytes, ...]
 ) -> None:
+    n_faults = 0
     for store, outcome in every_operation(tmp_path, lambda at: interrupt):
+        n_faults += 1
         assert isinstance(outcome, KeyboardInterrupt)
         assert_nothing_half_there(store, right)
         shutil.rmtree(store.root)
+    note("A fault at every operation", kind="interrupt", faults=n_faults, half_published=0)
 
 
 def test_short_writes_are_continued(

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from campaign import note, rounds
 
 import featx
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
-def run(task: str, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
+def run(task: str, folder: Path, n_rounds: int, seed: int, processes: int = 3) -> dict[str, Any]:
     source = Path(featx.__file__).parent.parent
     done = subprocess.run(
         [
@@ -24,8 +25,9 @@ def run(task: str, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
             Path(__file__).with_name("child_processes.py"),
             task,
             folder,
-            str(rounds),
+            str(n_rounds),
             str(seed),
+            str(processes),
         ],
         env={
             **os.environ,
@@ -36,7 +38,7 @@ def run(task: str, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -46,11 +48,17 @@ def run(task: str, folder: Path, rounds: int, seed: int) -> dict[str, Any]:
 
 def test_killed_writers_resume_to_the_same_bits(tmp_path: Path) -> None:
     """Half of the kills are aimed at an operation of a publication, half at a time."""
-    result = run("kills", tmp_path, rounds=24, seed=2024)
-    assert result["killed"] >= 24
+    n = rounds(24, 560)
+    result = run("kills", tmp_path, n, 2024)
+    assert result["killed"] >= n
     assert 0 < result["lost_rows"] <= 8
+    note("Kill and resume", kills=result["killed"], lost_rows=result["lost_rows"], shard_rows=8)
 
 
-def test_writers_at_the_same_time_all_succeed(tmp_path: Path) -> None:
-    result = run("together", tmp_path, rounds=8, seed=7)
-    assert result["reads"] >= 8
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_writers_at_the_same_time_all_succeed(tmp_path: Path, processes: int) -> None:
+    """Without any lock: as on a file system where they do nothing."""
+    n = rounds(3, 200)
+    result = run("together", tmp_path, n, 7, processes)
+    assert result["reads"] >= n
+    note("Many at once", processes=processes, rounds=n, reads=result["reads"], differences=0)

@@ -1,0 +1,72 @@
+"""One process at a time computes an entry; the others wait, and find it done.
+
+Nothing but work depends on these locks: where a file system has none, or they do nothing, processes
+write the same bytes at the same time, and the writer is made for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.cache import fsio
+from featx.cache.keys import FeatureKey
+from featx.errors import CacheError
+from featx.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+LOCKS = ".locks"
+"""Folder of the lock files in a store."""
+
+_POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def computing(
+    root: Path, keys: Sequence[FeatureKey], progress: Progress = SILENT
+) -> Iterator[bool]:
+    """Hold the locks of entries; yield whether another process held one of them before.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    keys : sequence of FeatureKey
+        Of the entries. They are locked in one order, so that no two processes wait for each other.
+    progress : Progress, optional
+        Is told what is waited for.
+    """
+    waited = False
+    with contextlib.ExitStack() as stack:
+        for key in sorted(keys, key=lambda key: key.digest):
+            held = _lock(root / LOCKS / f"{key.digest[:16]}.lock", key, progress)
+            if held is not None:
+                lock, had_to_wait = held
+                stack.callback(lock.release)
+                waited |= had_to_wait
+        yield waited
+
+
+def _lock(path: Path, key: FeatureKey, progress: Progress) -> tuple[FileLock, bool] | None:
+    """Return a lock that is held, and whether it took waiting; None where there are no locks."""
+    from filelock import FileLock, Timeout
+
+    try:
+        fsio.make_folder(path.parent)
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+            return lock, False
+        except Timeout:
+            progress.say(
+                f"Another process is extracting {key.backbone} at {key.module} ({key.split}): "
+                "waiting for it. Ctrl-C stops this one only."
+            )
+            lock.acquire(poll_interval=_POLL_S)
+            return lock, True
+    except (OSError, NotImplementedError, CacheError):
+        return None
