@@ -14,14 +14,14 @@ pytestmark = pytest.mark.real
 
 
 def probe(weights: str, cifar_dir: Path, tmp_path: Path, n_train: int = 300) -> float:
-    """Test accuracy of a logistic regression on CIFAR-10 at 96 px, tested on 1,000 images.
+    """Test accuracy of a logistic regression on CIFAR-10 at 96 px, tested on 600 images.
 
     It is fitted on 3,000 images, or on `n_train` of each class.
     """
     recipe = make_recipe(
         {
             "backbone": "resnet18", "weights": weights, "dataset": "cifar10", "val": 0,
-            "data_dir": str(cifar_dir), "limit": {"train": n_train, "test": 100}, "image_size": 96,
+            "data_dir": str(cifar_dir), "limit": {"train": n_train, "test": 60}, "image_size": 96,
             "interpolation": "bicubic", "cuts": ["avg_pool"], "head": "logistic", "C": 0.01,
             "cache_dir": str(tmp_path / "cache"), "out": str(tmp_path / "reports"),
             "exhibits": False,
@@ -34,11 +34,11 @@ def test_a_linear_probe_reaches_what_was_measured_elsewhere(
     shared_dir: Path, cifar_dir: Path, tmp_path: Path
 ) -> None:
     # Independent figures for the same protocol: 0.79 with these weights, 0.37 with random ones;
-    # 1,000 test images give an interval of about 0.03 either way. Random features, of which fewer
+    # 600 test images give an interval of about 0.035 either way. Random features, of which fewer
     # images do here, are far below.
     weights = shared_dir / "weights" / "resnet18.IMAGENET1K_V1.safetensors"
-    assert probe(str(weights), cifar_dir, tmp_path) == pytest.approx(0.79, abs=0.04)
-    assert 0.15 < probe("none", cifar_dir, tmp_path, n_train=60) < 0.44
+    assert probe(str(weights), cifar_dir, tmp_path) == pytest.approx(0.79, abs=0.045)
+    assert 0.15 < probe("none", cifar_dir, tmp_path, n_train=40) < 0.44
 
 
 def test_d1_in_small(shared_dir: Path, cifar_dir: Path, tmp_path: Path) -> None:
