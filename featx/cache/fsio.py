@@ -47,17 +47,8 @@ def publish(path: Path, data: bytes) -> None:
         If the disk refuses: names the path and the reason, for a full disk also the bytes needed
         and free.
     """
-    temporary = _temporary(path)
-    try:
-        try:
-            _write_synced(temporary, data)
-            temporary.replace(path)
-        except BaseException:
-            _discard(temporary)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _write_error("write", path, error, len(data)) from error
+    with _replacing(path, len(data)) as temporary:
+        _write_synced(temporary, data)
 
 
 @contextlib.contextmanager
@@ -69,18 +60,25 @@ def publishing(path: Path) -> Iterator[Path]:
     CacheWriteError
         If the disk refuses; nothing is left behind then, nor when the block raises.
     """
+    with _replacing(path) as temporary:
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, needed: int = 0) -> Iterator[Path]:
+    """Yield a temporary path; what the block has written and synced there replaces `path`."""
     temporary = _temporary(path)
     try:
         try:
             yield temporary
-            _sync(temporary, os.O_RDWR)
             temporary.replace(path)
         except BaseException:
             _discard(temporary)
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise _write_error("write", path, error) from error
+        raise _write_error("write", path, error, needed) from error
 
 
 def touch(path: Path) -> None:

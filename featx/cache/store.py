@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.cache import fsio
 from featx.cache.feature_set import FeatureSet, read_shard
 from featx.cache.keys import SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
-from featx.cache.locks import LOCKS
-from featx.cache.manifest import (
-    COMPLETE,
-    PROGRESS,
-    SHARD_NAME,
-    SUMMARY_NAME,
-    Manifest,
-    load_manifest,
-)
+from featx.cache.leftovers import USED, is_ours, leftovers
+from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, load_manifest
 from featx.cache.writer import FeatureWriter
 from featx.errors import CacheError, UnknownName, UsageError
 from featx.progress import SILENT, Progress
 
 ORPHAN_AGE_S = 3600.0
 """Files that no manifest lists are left to a writer that may be at work for this long."""
-
-USED = ".used"
-"""Folder of empty files, one per entry, whose time is that of the last use."""
 
 # A time of use is no finer than this: most runs write nothing.
 _USE_STEP_S = 3600.0
@@ -245,7 +234,7 @@ class FeatureStore:
         for name in (COMPLETE, PROGRESS):
             fsio.remove_file(path / name)
         for file in fsio.files(path):
-            if _is_ours(file.name):
+            if is_ours(file.name):
                 fsio.remove_file(path / file.name)
         fsio.remove_file(self.root / USED / path.name)
         fsio.remove_empty_folder(path)
@@ -276,24 +265,7 @@ class FeatureStore:
 
     def orphans(self, older_than_s: float = ORPHAN_AGE_S) -> list[Path]:
         """Return the files that `gc` removes."""
-        oldest = time.time() - older_than_s
-        found = []
-        for folder in self._folders():
-            stale = [file for file in _stale_progress(folder) if file.changed_s <= oldest]
-            # What only a stale manifest lists goes with it.
-            names = (COMPLETE,) if stale else (COMPLETE, PROGRESS)
-            unlisted = [file for file in _unlisted(folder, names) if file.changed_s <= oldest]
-            found += [folder / file.name for file in (*stale, *unlisted)]
-        entries = [folder.name for folder in self._folders()]
-        # A lock that is held is as old as the run that holds it: those of entries stay.
-        there = {*entries, *(f"{entry[-16:]}.lock" for entry in entries)}
-        for name in (LOCKS, USED):
-            found += [
-                self.root / name / file.name
-                for file in fsio.files(self.root / name)
-                if file.name not in there and file.changed_s <= oldest
-            ]
-        return found
+        return leftovers(self.root, self._folders(), time.time() - older_than_s)
 
     @staticmethod
     def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
@@ -385,36 +357,6 @@ def _read_everything(path: Path, manifest: Manifest) -> None:
         return
     for shard in manifest.shards:
         read_shard(path, shard, manifest)
-
-
-def _stale_progress(folder: Path) -> list[fsio.FileStat]:
-    """Return the progress file of a set that has been completed since."""
-    try:
-        complete = load_manifest(folder, COMPLETE) is not None
-    except CacheError:
-        return []
-    return [file for file in fsio.files(folder) if complete and file.name == PROGRESS]
-
-
-def _unlisted(folder: Path, manifests: Sequence[str]) -> list[fsio.FileStat]:
-    """Return the temporary files, shards and summaries of a folder that no manifest lists."""
-    files = [file for file in fsio.files(folder) if _is_ours(file.name)]
-    try:
-        listed = {
-            file.file
-            for name in manifests
-            if (manifest := load_manifest(folder, name)) is not None
-            for file in manifest.files
-        }
-    except CacheError:  # what it lists is not known: only temporary files are certain
-        listed = {file.name for file in files if not file.name.endswith(fsio.TEMPORARY_SUFFIX)}
-    return [file for file in files if file.name not in listed]
-
-
-def _is_ours(name: str) -> bool:
-    """Return whether a name is one that featx gives to a shard, a summary or a temporary file."""
-    temporary = name.startswith(".") and name.endswith(fsio.TEMPORARY_SUFFIX)
-    return bool(temporary or SHARD_NAME.fullmatch(name) or SUMMARY_NAME.fullmatch(name))
 
 
 def _safe(text: str) -> str:
