@@ -18,6 +18,7 @@
     │   └── CacheWriteError (OSError)   the disk refused a write
     ├── HeadError                   1   a saved head that cannot be used
     ├── CheckpointError             1   a checkpoint that cannot be continued
+    ├── PredictionsContradict       1   predictions that are not those of the record beside them
     ├── TrainingDiverged            1   the loss was not finite: says the step and the rate
     └── Interrupted               130   stopped by the user; says how to resume
 
@@ -129,6 +130,10 @@ class HeadError(FeatxError):
 
 class CheckpointError(FeatxError):
     """A checkpoint that is damaged, absent or of another run."""
+
+
+class PredictionsContradict(FeatxError):
+    """Predictions that are not those of the record beside them."""
 
 
 class TrainingDiverged(FeatxError):

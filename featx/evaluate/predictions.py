@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, PredictionsContradict
 
 FILE_NAME = "predictions.safetensors"
 # The labels themselves stand beside what was predicted for them.
@@ -37,31 +37,6 @@ def read_predictions(folder: Path, cut: str, split: str, digest: str) -> np.ndar
     return predicted
 
 
-def kept_answers(
-    folder: Path, cut: str, split: str, digest: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return predictions and labels of a split; None where they are not kept, or of other images.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's report.
-    cut : str
-        The cut; empty for a whole network.
-    split : str
-        Validation or test.
-    digest : str
-        Of the split's images.
-    """
-    if not (folder / FILE_NAME).is_file():
-        return None
-    try:
-        predicted = read_predictions(folder, cut, split, digest)
-        return predicted, read_predictions(folder, TRUTH, split, digest)
-    except FeatxError:
-        return None
-
-
 def correct_answers(folder: Path, cut: str, split: str, digest: str, accuracy: float) -> np.ndarray:
     """Return which images of a split a run classified correctly, (n,) bool.
 
@@ -80,14 +55,16 @@ def correct_answers(folder: Path, cut: str, split: str, digest: str, accuracy: f
 
     Raises
     ------
+    PredictionsContradict
+        If they are not what the record says.
     FeatxError
-        If there are no predictions, they are of other images, or they contradict the record.
+        If there are no predictions, or they are of other images.
     """
     predicted = read_predictions(folder, cut, split, digest)
     correct: np.ndarray = predicted == read_predictions(folder, TRUTH, split, digest)
     n_correct = round(accuracy * len(correct))
     if int(correct.sum()) != n_correct:
-        raise FeatxError(
+        raise PredictionsContradict(
             f"The predictions in {folder} do not agree with its record: {int(correct.sum())} "
             f"correct images and {n_correct}. Remove the folder and run it again."
         )

@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featx.errors import FeatxError, PredictionsContradict
 from featx.evaluate.metrics import newcombe_interval
 from featx.evaluate.paired import mcnemar_exact, paired_difference
-from featx.evaluate.predictions import kept_answers
+from featx.evaluate.predictions import correct_answers
 from featx.evaluate.reading import ranking_split
 from featx.evaluate.records import RunRecord
 from featx.evaluate.training_records import ComparisonRecord, TrainingRecord
@@ -89,6 +90,10 @@ class Compared:
     decided_on: str
     split: str
     folders: list[Path] = field(default_factory=list)
+    _read: dict[tuple[int, str, str], npt.NDArray[np.bool_] | None] = field(
+        default_factory=dict, repr=False
+    )
+    _contradict: set[int] = field(default_factory=set, repr=False)
 
     def difference(
         self, first: int, outcome: Outcome, other: int, another: Outcome
@@ -132,31 +137,31 @@ class Compared:
 
     def _answers(self, run: int, outcome: Outcome) -> npt.NDArray[np.bool_] | None:
         """Return which images a result was right on; None without predictions that agree."""
-        kept = self._kept(run, outcome)
-        if kept is None:
-            return None
-        correct = kept[0] == kept[1]
-        agrees = int(correct.sum()) == round(outcome.accuracy[self.split] * len(correct))
-        return correct if agrees else None
-
-    def _kept(self, run: int, outcome: Outcome) -> tuple[Any, Any] | None:
-        """Return the predictions of a result and the labels; None where they are not kept."""
         if not self.folders or outcome.place is None or self.split not in outcome.accuracy:
             return None
         folder, cut = outcome.place
         digest = self.records[run].dataset.splits[self.split].digest
-        return kept_answers(self.folders[run] / folder, cut, self.split, digest)
+        # Tables, charts and sentences ask for the same ones.
+        asked = (run, folder, cut)
+        if asked not in self._read:
+            try:
+                self._read[asked] = correct_answers(
+                    self.folders[run] / folder, cut, self.split, digest,
+                    outcome.accuracy[self.split],
+                )  # fmt: skip
+            except PredictionsContradict:
+                self._read[asked] = None
+                self._contradict.add(run)
+            except FeatxError:
+                self._read[asked] = None
+        return self._read[asked]
 
     def contradictions(self) -> list[str]:
         """Return the names of runs whose predictions contradict their records."""
-        return [
-            name
-            for run, (name, record) in enumerate(zip(self.names, self.records, strict=True))
-            if any(
-                self._kept(run, outcome) is not None and self._answers(run, outcome) is None
-                for outcome in outcomes(record)
-            )
-        ]
+        for run, record in enumerate(self.records):
+            for outcome in outcomes(record):
+                self._answers(run, outcome)
+        return [self.names[run] for run in sorted(self._contradict)]
 
     def order(self) -> list[int]:
         """Return the places of the runs, the best one first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featx.evaluate.records import RunRecord
@@ -21,6 +21,7 @@ from featx.report.study_text import (
     study_splits,
     value_text,
 )
+from featx.report.templating import environment
 from featx.report.text import (
     HEAD_NAMES,
     LONGEST_TEXT,
@@ -85,18 +86,7 @@ def render_markdown(record: Record, figures: Sequence[ReportFigure], folder: str
 
 
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("featx.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        # Markdown is escaped by the `md` filter, which covers HTML's characters as well.
-        autoescape=False,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "md": escape,
         "prose": prose,
         "code": code_block,
@@ -109,7 +99,8 @@ def _environment() -> Environment:
         "accuracy": accuracy_text,
         "standardized": lambda how: _STANDARDIZED.get(how, how),
     }
-    return environment
+    # Markdown is escaped by the `md` filter, which covers HTML's characters as well.
+    return environment("featx.report", filters, autoescape=False)
 
 
 def _probe_context(record: RunRecord) -> dict[str, Any]:

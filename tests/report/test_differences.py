@@ -273,6 +273,7 @@ def test_predictions_that_contradict_the_record_are_not_used_and_that_is_said(
     of, first, _ = paired_runs(tmp_path)
     assert not any("predictions" in said for said in cautions(of))
     keep_predictions(tmp_path / "b", of.records[1], "layer1", first)
+    of = read_compared([tmp_path / "a", tmp_path / "b"])
     found = of.difference(0, of.best[0], 1, of.best[1])
     assert found is not None
     assert found.p is None
@@ -283,6 +284,7 @@ def test_predictions_that_contradict_the_record_are_not_used_and_that_is_said(
 def test_predictions_that_cannot_be_read_are_as_none(tmp_path: Path, broken: bytes) -> None:
     of, _, _ = paired_runs(tmp_path)
     (tmp_path / "b" / "predictions.safetensors").write_bytes(broken)
+    of = read_compared([tmp_path / "a", tmp_path / "b"])
     found = of.difference(0, of.best[0], 1, of.best[1])
     assert found is not None
     assert (found.low, found.high) == newcombe_interval(170, 200, 180, 200)

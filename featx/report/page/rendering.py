@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from featx.report.page.data import script_json
 from featx.report.page.markup import kept, lines, name
+from featx.report.templating import environment
 from featx.report.text import SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -55,19 +56,10 @@ def _static(file: str) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("featx.report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "name": name,
         "kept": kept,
         "lines": lines,
         "split_name": lambda split: SPLIT_NAMES.get(split, kept(split)),
     }
-    return environment
+    return environment("featx.report.page", filters, autoescape=True)
