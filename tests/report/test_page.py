@@ -355,6 +355,17 @@ def test_the_largest_class_is_that_of_the_training_images() -> None:
     assert f"class with most training images would reach {share:.3f} on" in page_of(record)
 
 
+@pytest.mark.parametrize("wrong", [20, 190])
+def test_the_largest_class_is_a_line_across_or_an_arrow_down_to_it(wrong: int) -> None:
+    classes = named(["a", "b", "c", "d"])
+    record = make_record([make_result("layer1", {"val": wrong, "test": wrong}, classes)], classes)
+    page = page_of(record)
+    svg = next(p for p in page.split("<svg ")[1:] if "accuracy per cut" in p[:300])
+    arrow = "\u2193 largest class of training 0.250</text>" in svg
+    line = svg.split("</svg>")[0].count("line across") == 1
+    assert (arrow, line) == (wrong == 20, wrong == 190)
+
+
 def test_a_map_keeps_its_proportions(tmp_path: Path) -> None:
     record = simple_record()
     exhibits = make_exhibits(record)

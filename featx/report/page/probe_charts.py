@@ -38,6 +38,7 @@ _MOST_LINES = 8
 MOST_NUMBERED = 24
 """Results of which every bubble of the cost charts has its cut's number."""
 _NAME_WIDTH, _ACROSS = 6.4, 34  # pixels of a character, most characters of a line's name
+_LARGEST = "largest class of training"
 _SPLIT_COLOURS = {"val": 0, "test": 1, "train": 6}
 _COSTS = {
     "multiply_adds": ("multiply-adds per image", "count"),
@@ -143,18 +144,23 @@ def layer_curve(
     across : sequence of (str, float)
         Baselines to draw as lines across: their names and accuracies.
     least : float, optional
-        Accuracy of always naming the class with most training images: a line across, where it is
-        within the axis.
+        Accuracy of always naming the class with most training images: a line across, or an arrow
+        down to it where the axis ends above.
     """
     values = [v for s in series for _, _, m in s.points for v in (m.accuracy_low, m.accuracy_high)]
     values += [value for _, value in across]
     axis = share_scale(values, 0.0, 1.0)
-    lines = list(across)
-    if least is not None and axis.low <= least <= axis.high:
-        lines.append(("largest class of training", least))
+    lines, below_axis = list(across), ""
+    if least is not None and least >= axis.low:
+        lines.append((_LARGEST, least))
+        values.append(least)
+    elif least is not None:
+        # Down there it would press all other differences together.
+        below_axis = f"\u2193 {_LARGEST} {least:.3f}"
     width, left = 880.0, 56.0
     # The names of lines across stand beside the chart, where no point can hide them.
-    right = width - 16 - max((_NAME_WIDTH * len(plain(t, _ACROSS)) for t, _ in lines), default=0.0)
+    beside = [plain(text, _ACROSS) for text in (*(text for text, _ in lines), below_axis) if text]
+    right = width - 16 - _NAME_WIDTH * max(map(len, beside), default=0)
     left, slot = slots(names, left, right)
     chart = Chart(width, 0, f"{title}: {curve_words(series)}")
     top = legend(chart, [(_look(s), s.marker, s.name) for s in series], left, 18) + 6
@@ -165,6 +171,8 @@ def layer_curve(
     for _, value in lines:
         chart.add('<path class="line across" d="M{} {}H{}"/>', left, scale(value), right)
     _name_lines(chart, [(text, scale(value)) for text, value in lines], right + 6)
+    if below_axis:
+        chart.text(right + 6, bottom, plain(below_axis, _ACROSS), "start")
     for number, s in enumerate(series):
         # Side by side within a cut's slot, so that intervals do not hide each other.
         shift = min(8.0, slot / (len(series) + 2)) * (number - (len(series) - 1) / 2)
