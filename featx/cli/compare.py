@@ -16,7 +16,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             help="Runs that are done, by name or folder: show what is different between them.",
-            metavar="[REPORT REPORT...]",
+            metavar="REPORT",
         ),
     ] = None,
     dry_run: DryRun = False,
