@@ -13,20 +13,19 @@ import numpy.typing as npt
 
 from featx.cache.keys import FeatureKey
 from featx.cache.manifest import COMPLETE, Manifest, StoredFile, corrupt
-from featx.cache.shards import decode_shard, decode_summary
+from featx.cache.shards import STORED_TYPES, decode_shard, decode_summary, shard_form
 from featx.scaling import Moments
 
 AnyArray = npt.NDArray[Any]
 
-# Hashing and copying leave Python's lock free: one shard is hashed while another is copied, and no
-# more than two are in memory.
+# Reading and digests leave Python's lock free. More readers would hold more shards in memory.
 _READERS = 2
 
 
 class FeatureSet:
     """The features, labels and moments of one cut of one split, complete and on disk.
 
-    Every file is read whole and its SHA-256 checked before anything is taken from it. Made by
+    Every file is read whole and its digest checked before anything is taken from it. Made by
     `FeatureStore.find` and `FeatureWriter.finish`.
 
     Parameters
@@ -142,7 +141,9 @@ class FeatureSet:
             If a shard is missing or damaged.
         """
         for span, shard in self._spans():
-            yield span, self._features(shard).astype(np.float32)
+            features = np.empty((shard.rows, self.n_features), dtype=np.float32)
+            read_shard(self.path, shard, self._manifest, out=features)
+            yield span, features
 
     def verify(self) -> None:
         """Read every file and check its digest and its form.
@@ -153,8 +154,11 @@ class FeatureSet:
             For the first file that is missing or damaged.
         """
         read_summary(self.path, self._summary_file, self._manifest)
-        for shard in self._manifest.shards:
-            read_shard(self.path, shard, self._manifest)
+        with ThreadPoolExecutor(_READERS) as pool:
+            for _ in pool.map(
+                lambda shard: read_shard(self.path, shard, self._manifest), self._manifest.shards
+            ):
+                pass
 
     def __len__(self) -> int:
         return self.n_samples
@@ -177,10 +181,6 @@ class FeatureSet:
             yield slice(start, start + shard.rows), shard
             start += shard.rows
 
-    def _features(self, shard: StoredFile) -> AnyArray:
-        """Return the verified features of one shard, read-only, in their storage type."""
-        return read_shard(self.path, shard, self._manifest)[0]
-
     def _fill(
         self, result: AnyArray, moves: Iterable[tuple[slice | AnyArray, slice | AnyArray]]
     ) -> None:
@@ -188,26 +188,58 @@ class FeatureSet:
 
         def copy(shard: StoredFile, move: tuple[slice | AnyArray, slice | AnyArray]) -> None:
             to, taken = move
-            if isinstance(to, slice) or len(to):
-                result[to] = self._features(shard)[taken]
+            if isinstance(to, slice):
+                read_shard(self.path, shard, self._manifest, out=result[to])
+            elif len(to):
+                result[to] = read_shard(self.path, shard, self._manifest)[0][taken]
 
         with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(copy, self._manifest.shards, moves))
 
 
-def read_shard(folder: Path, shard: StoredFile, manifest: Manifest) -> tuple[AnyArray, AnyArray]:
+def read_shard(
+    folder: Path, shard: StoredFile, manifest: Manifest, out: AnyArray | None = None
+) -> tuple[AnyArray, AnyArray]:
     """Return features (in their storage type) and labels of one shard, verified, read-only.
+
+    Parameters
+    ----------
+    out : ndarray of shape (n_rows, n_features), optional
+        Gets the features too, without a copy where it is contiguous and of their type. What is in
+        it must not be used where this raises.
 
     Raises
     ------
     CacheCorrupt
         If the file is missing, damaged or not what the manifest says.
     """
-    data = shard.read(folder)
+    # Before memory is asked for: what a manifest says must be what is on the disk.
+    shard.check_size(folder)
+    form = shard_form(shard.rows, manifest.n_features, manifest.key.storage)
+    dtype = STORED_TYPES[form.storage]
+    target = out
+    if shard.size_bytes != form.size_bytes:
+        # Another version of HDF5 wrote it: where in the file its values are, is seen behind.
+        target = None
+        parts = [_memory(shard.size_bytes)]
+    else:
+        if target is None or target.dtype != dtype or not target.flags.c_contiguous:
+            target = np.empty((form.n_rows, form.n_features), dtype)
+        values = target.reshape(-1).view(np.uint8).data
+        parts = [_memory(len(form.head)), values, _memory(form.tail_bytes)]
+    shard.read_into(folder, parts)
     try:
-        return decode_shard(data, shard.rows, manifest.n_features, manifest.key.storage)
+        features, labels = decode_shard(parts, form)
     except ValueError as error:
         raise corrupt(folder, shard.file, str(error)) from error
+    if out is not None and not np.may_share_memory(features, out):
+        out[...] = features
+    return features, labels
+
+
+def _memory(n_bytes: int) -> memoryview:
+    """Return writable bytes. A numpy array asks the system for huge pages: twice as fast."""
+    return np.empty(n_bytes, dtype=np.uint8).data
 
 
 def read_summary(folder: Path, file: StoredFile, manifest: Manifest) -> tuple[AnyArray, Moments]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from featx.errors import UnknownName, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the cache format: of the key, the manifest and the shards."""
 
 ITEM_BYTES = {"float32": 4, "float16": 2}

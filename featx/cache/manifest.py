@@ -1,21 +1,24 @@
-"""The manifest: which files make a feature set, how long they are, and their SHA-256.
+"""The manifest: which files make a feature set, how long they are, and their XXH3-128 digests.
 
 A folder holds ``manifest.json`` once its set is complete and ``progress.json``, of the same form,
 until then. They are two files so that a slower second writer of the same set can never replace a
 complete manifest by an incomplete one.
 
-The text is JSON, ``{"sha256":"...","manifest":{...}}``; the digest is that of the exact bytes of
+The text is JSON, ``{"xxh3":"...","manifest":{...}}``; the digest is that of the exact bytes of
 the inner value and is checked before the JSON is parsed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from xxhash import xxh3_128
 
 from featx.cache import fsio
 from featx.cache.keys import SCHEMA_VERSION, FeatureKey, canonical_json, item_bytes
@@ -30,8 +33,8 @@ SUMMARY_NAME = re.compile(r"summary-[0-9a-f]{16}\.h5")
 # A million shards; what is longer is not a manifest and must not fill the memory.
 _MANIFEST_BYTES = 256 * 2**20
 
-_FORM = re.compile(rb'\{"sha256":"([0-9a-f]{64})","manifest":(\{.*\})\}\n', re.DOTALL)
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FORM = re.compile(rb'\{"(xxh3|sha256)":"([0-9a-f]{32,64})","manifest":(\{.*\})\}\n', re.DOTALL)
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,29 @@ class StoredFile:
     Parameters
     ----------
     file : str
-        Its name, which holds the first 16 digits of its SHA-256.
+        Its name, which holds the first 16 digits of its digest.
     size_bytes : int
         Its length.
-    sha256 : str
-        SHA-256 of its content.
+    digest : str
+        XXH3-128 of its content.
     rows : int
         Rows it holds.
     """
 
     file: str
     size_bytes: int
-    sha256: str
+    digest: str
     rows: int
 
     @classmethod
     def of(cls, prefix: str, data: bytes, rows: int) -> StoredFile:
         """Return the description of `data`, named by its content: ``<prefix>-<16 digits>.h5``."""
-        digest = hashlib.sha256(data).hexdigest()
-        return cls(f"{prefix}-{digest[:16]}.h5", len(data), digest, rows)
+        return cls.named(prefix, len(data), xxh3_128(data).hexdigest(), rows)
+
+    @classmethod
+    def named(cls, prefix: str, size_bytes: int, digest: str, rows: int) -> StoredFile:
+        """Return the description of a file of this digest, which its name holds."""
+        return cls(f"{prefix}-{digest[:16]}.h5", size_bytes, digest, rows)
 
     def read(self, folder: Path) -> memoryview:
         """Return the content, after its length and digest have been checked.
@@ -69,17 +76,31 @@ class StoredFile:
         CacheCorrupt
             If the file is missing or is not the one that was written.
         """
-        data = fsio.read(folder / self.file, self.size_bytes)
-        if data is None:
+        # A wrong manifest cannot fill the memory: the length must be that of the file.
+        self.check_size(folder)
+        content = np.empty(self.size_bytes, dtype=np.uint8).data
+        self.read_into(folder, [content])
+        return content.toreadonly()
+
+    def read_into(self, folder: Path, parts: Sequence[memoryview]) -> None:
+        """Fill pieces of memory, together as long as the file, with its content and check that.
+
+        What is in them must not be used where this raises.
+
+        Raises
+        ------
+        CacheCorrupt
+            If the file is missing or is not the one that was written.
+        """
+        self.check_size(folder)
+        digest = xxh3_128()
+        filled = fsio.read_into(folder / self.file, parts, digest.update)
+        if filled is None:
             raise corrupt(folder, self.file, "the file is missing")
-        if len(data) != self.size_bytes:
-            length = (
-                f"more than {self.size_bytes}" if len(data) > self.size_bytes else str(len(data))
-            )
-            raise corrupt(folder, self.file, f"it has {length} bytes instead of {self.size_bytes}")
-        if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise corrupt(folder, self.file, "its content does not match its SHA-256")
-        return data
+        if filled != self.size_bytes:
+            raise corrupt(folder, self.file, f"it has {filled} bytes instead of {self.size_bytes}")
+        if digest.hexdigest() != self.digest:
+            raise corrupt(folder, self.file, "its content does not match its digest")
 
     def check_size(self, folder: Path) -> None:
         """Check that the file is there with its length, without reading it.
@@ -152,9 +173,9 @@ class Manifest:
                 "summary": asdict(self.summary) if self.summary else None,
             }
         ).encode()
-        digest = hashlib.sha256(inner).hexdigest().encode()
+        digest = xxh3_128(inner).hexdigest().encode()
         name = COMPLETE if self.complete else PROGRESS
-        fsio.publish(folder / name, b'{"sha256":"%b","manifest":%b}\n' % (digest, inner))
+        fsio.publish(folder / name, b'{"xxh3":"%b","manifest":%b}\n' % (digest, inner))
 
 
 def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Manifest | None:
@@ -182,19 +203,17 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
     form = _FORM.fullmatch(data)
     if form is None:
         raise corrupt(folder, name, "it is not a manifest, or only a part of one")
-    if hashlib.sha256(form[2]).hexdigest().encode() != form[1]:
-        raise corrupt(folder, name, "its content does not match its SHA-256")
+    if form[1] == b"sha256":
+        raise _other_schema(folder, 1)
+    if xxh3_128(form[3]).hexdigest().encode() != form[2]:
+        raise corrupt(folder, name, "its content does not match its digest")
     try:
-        content = json.loads(form[2])
+        content = json.loads(form[3])
         schema = content["schema"]
     except (ValueError, KeyError, RecursionError) as error:
         raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
     if schema != SCHEMA_VERSION:
-        raise CacheSchemaMismatch(
-            f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this "
-            f"featx reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, "
-            "remove the folder, or use the featx that wrote it."
-        )
+        raise _other_schema(folder, schema)
     try:
         manifest = _from_content(content)
     except (KeyError, TypeError, AttributeError, UsageError) as error:
@@ -217,6 +236,15 @@ def corrupt(folder: Path, file: str, reason: str) -> CacheCorrupt:
     )
 
 
+def _other_schema(folder: Path, schema: object) -> CacheSchemaMismatch:
+    """Return the error for an entry of another version of the format."""
+    return CacheSchemaMismatch(
+        f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this "
+        f"featx reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, "
+        "remove the folder, or use the featx that wrote it."
+    )
+
+
 def _from_content(content: dict[str, Any]) -> Manifest:
     """Return the manifest of parsed JSON; wrong types and missing fields raise."""
     shards = tuple(_stored_file(shard) for shard in content["shards"])
@@ -232,7 +260,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
 
 def _stored_file(content: dict[str, Any]) -> StoredFile:
     file = StoredFile(**content)
-    if not (isinstance(file.file, str) and _DIGEST.fullmatch(file.sha256)):
+    if not (isinstance(file.file, str) and _DIGEST.fullmatch(file.digest)):
         raise TypeError(f"{content!r} does not describe a file")
     _count(file.size_bytes)
     _count(file.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,8 @@ from featx.cache import fsio
 from featx.cache.feature_set import FeatureSet, read_shard, read_summary
 from featx.cache.keys import FeatureKey
 from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, StoredFile, corrupt, load_manifest
-from featx.cache.shards import STORED_TYPES, encode_shard, encode_summary
+from featx.cache.shards import STORED_TYPES, encode_summary, shard_form
+from featx.cache.streaming import Background, ShardStream, chunk_rows_for
 from featx.errors import CacheError, NonFiniteFeatures, ShapeError
 from featx.scaling import Moments
 
@@ -24,6 +27,9 @@ class FeatureWriter:
 
     A context manager. Leaving it early keeps the published shards and drops the rows behind them;
     the next writer of the same key starts at `next_row`. Made by `FeatureStore.writer`.
+
+    Rows are written, digested and measured in two threads behind the caller, who waits for a shard
+    that is full to be safe: no more than one shard of work can be lost.
 
     Any number of processes may write the same key at once. Shards are named by their content, so
     equal features meet in the same files; each writer's manifest lists its own shards; and a
@@ -63,8 +69,8 @@ class FeatureWriter:
         self.path = path
         self._moments = Moments.empty(n_features)
         self._labels = np.zeros(n_rows, dtype=np.int64)
-        self._filled = 0
         self._closed = False
+        self._chunk_rows = chunk_rows_for(n_features, key.storage, key.shard_rows)
         if rebuild:
             # Complete first: a crash in between leaves an entry that goes on, not one that is
             # believed.
@@ -72,8 +78,14 @@ class FeatureWriter:
             fsio.remove_file(path / PROGRESS)
         self._manifest = self._resume(Manifest(key, n_rows, n_features))
         self.next_row = self._manifest.rows
-        buffer_rows = min(key.shard_rows, n_rows - self.next_row)
-        self._buffer = np.empty((buffer_rows, n_features), dtype=STORED_TYPES[key.storage])
+        self._row = self.next_row
+        shape = (min(self._chunk_rows, n_rows - self._row), n_features)
+        # One chunk is filled while the other is on its way to the disk.
+        self._chunks = [np.empty(shape, dtype=STORED_TYPES[key.storage]) for _ in range(2)]
+        self._under_way: list[list[Future[Any]]] = [[], []]
+        self._filled = 0
+        self._stream: ShardStream | None = None
+        self._disk, self._statistics = Background(), Background()
 
     def append(self, features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
         """Take the next rows.
@@ -90,25 +102,28 @@ class FeatureWriter:
         ShapeError
             If shape or dtype is not the expected one, or there are more rows than were announced.
         NonFiniteFeatures
-            If a value of a shard is NaN or Inf, or does not fit the storage type; the shard is not
-            published.
+            If a value of these or of earlier rows is NaN or Inf, or does not fit the storage type;
+            its shard is not published.
         CacheWriteError
-            If the disk refuses.
+            If the disk refuses these or earlier rows.
         CacheError
             If the writer is closed: behind the end of the ``with`` block, or a shard that failed.
         """
         self._check(features, labels)
         taken = 0
         while taken < len(features):
-            rows = min(len(self._buffer) - self._filled, len(features) - taken)
-            with np.errstate(over="ignore"):  # found, with its row, when the shard is published
-                self._buffer[self._filled : self._filled + rows] = features[taken : taken + rows]
-            start = self.next_row + self._filled
-            self._labels[start : start + rows] = labels[taken : taken + rows]
+            if self._filled == 0:
+                self._wait(self._under_way[0])
+            end = self._chunk_end()
+            rows = min(end - self._row, len(features) - taken)
+            with np.errstate(over="ignore"):  # found, with its row, when the chunk is measured
+                self._chunks[0][self._filled : self._filled + rows] = features[taken : taken + rows]
+            self._labels[self._row : self._row + rows] = labels[taken : taken + rows]
             self._filled += rows
+            self._row += rows
             taken += rows
-            if self._filled == self._manifest.key.shard_rows:
-                self._publish_shard()
+            if self._row == end:
+                self._hand_over()
 
     def finish(self) -> FeatureSet:
         """Publish the rest and the complete manifest, and return the set.
@@ -126,16 +141,13 @@ class FeatureWriter:
         """
         self._check_open()
         if not self._manifest.complete:
-            rows = self.next_row + self._filled
-            if rows != self._manifest.n_rows:
+            if self._row != self._manifest.n_rows:
                 raise CacheError(
-                    f"The feature set '{self.path}' has {rows} of {self._manifest.n_rows} rows; "
-                    "append the others before finish()."
+                    f"The feature set '{self.path}' has {self._row} of {self._manifest.n_rows} "
+                    "rows; append the others before finish()."
                 )
-            if self._filled:
-                self._publish_shard()
             data = encode_summary(self._labels, self._moments)
-            summary = StoredFile.of("summary", data, rows)
+            summary = StoredFile.of("summary", data, self._row)
             fsio.publish(self.path / summary.file, data)
             self._manifest = replace(self._manifest, summary=summary)
             for file in self._manifest.files:
@@ -154,6 +166,10 @@ class FeatureWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._closed = True
+        self._disk.stop()
+        self._statistics.stop()
+        if self._stream is not None:
+            self._stream.discard()
 
     def _resume(self, fresh: Manifest) -> Manifest:
         """Return what can be continued, verified, and take over its labels and moments."""
@@ -179,29 +195,67 @@ class FeatureWriter:
         return fresh
 
     def _take_over(self, features: npt.NDArray[Any], labels: npt.NDArray[Any], start: int) -> None:
-        """Add moments and labels of a shard, from the stored values as when it was new."""
-        self._moments = self._moments.merge(Moments.of(features))
+        """Add moments and labels of a shard, chunk by chunk as when it was new."""
+        for first in range(0, len(features), self._chunk_rows):
+            self._moments.update(features[first : first + self._chunk_rows])
         self._labels[start : start + len(labels)] = labels
 
-    def _publish_shard(self) -> None:
-        """Write the buffered rows as the next shard, then the manifest that lists it."""
-        # Until the shard is safe: rows behind a shard that failed would be out of place.
-        self._closed = True
-        features = self._buffer[: self._filled]
-        labels = self._labels[self.next_row : self.next_row + self._filled]
-        moments = self._moments.merge(Moments.of(features))
-        if not np.isfinite(moments.m2).all():
-            raise self._non_finite(features)
-        data = encode_shard(features, labels)
-        shard = StoredFile.of(f"{len(self._manifest.shards):05d}", data, self._filled)
-        fsio.make_folder(self.path)
-        fsio.publish(self.path / shard.file, data)
+    def _shard_span(self, row: int) -> slice:
+        """Return the rows of the shard that a row belongs to."""
+        start = row - row % self._manifest.key.shard_rows
+        return slice(start, min(start + self._manifest.key.shard_rows, self._manifest.n_rows))
+
+    def _chunk_end(self) -> int:
+        """Return the row at which the chunk that is being filled is full, or its shard is."""
+        first = self._row - self._filled
+        return min(first + self._chunk_rows, self._shard_span(first).stop)
+
+    def _hand_over(self) -> None:
+        """Let the filled chunk be written and measured, and behind the last its shard published."""
+        chunk, first = self._chunks[0][: self._filled], self._row - self._filled
+        measured = self._statistics.submit(self._measure, chunk, first)
+        self._under_way[0] = [self._disk.submit(self._write, chunk, first), measured]
+        self._chunks.reverse()
+        self._under_way.reverse()
+        self._filled = 0
+        if self._row == self._shard_span(first).stop:
+            # Rows behind a shard that is not safe would be lost with it.
+            self._wait([self._disk.submit(self._publish_shard, first, measured)])
+
+    def _wait(self, results: Iterable[Future[Any]]) -> None:
+        """Wait for what is under way; its errors are raised here, and nothing is taken any more."""
+        try:
+            for result in results:
+                result.result()
+        except BaseException:
+            # Rows behind a shard that failed would be out of place.
+            self._closed = True
+            raise
+
+    def _write(self, chunk: npt.NDArray[Any], first: int) -> None:
+        """Write the next rows to the file of their shard."""
+        if self._stream is None:
+            key, span = self._manifest.key, self._shard_span(first)
+            form = shard_form(span.stop - span.start, self._manifest.n_features, key.storage)
+            self._stream = ShardStream(self.path, len(self._manifest.shards), form)
+        self._stream.write(chunk)
+
+    def _measure(self, chunk: npt.NDArray[Any], first: int) -> None:
+        """Add the next rows to the moments, and refuse those that are no finite numbers."""
+        self._moments.update(chunk)
+        if not np.isfinite(self._moments.m2).all():
+            raise self._non_finite(chunk, first)
+
+    def _publish_shard(self, row: int, measured: Future[None]) -> None:
+        """Publish the shard of a row, then the manifest that lists it."""
+        measured.result()
+        assert self._stream is not None
+        span = self._shard_span(row)
+        shard = self._stream.publish(self._labels[span])
+        self._stream = None
         self._manifest = replace(self._manifest, shards=(*self._manifest.shards, shard))
         self._manifest.publish(self.path)
-        self._moments = moments
-        self.next_row += self._filled
-        self._filled = 0
-        self._closed = False
+        self.next_row = span.stop
 
     def _check(self, features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
         """Refuse rows that are not what was announced."""
@@ -217,7 +271,7 @@ class FeatureWriter:
                 f"Labels of shape {labels.shape} and type {labels.dtype}: expected "
                 f"({len(features)},) and int64."
             )
-        rows = self.next_row + self._filled + len(features)
+        rows = self._row + len(features)
         if rows > self._manifest.n_rows:
             raise ShapeError(f"Row {rows} appended to a set of {self._manifest.n_rows} rows.")
 
@@ -228,12 +282,12 @@ class FeatureWriter:
                 f"The writer of '{self.path}' is closed; a new one goes on at row {self.next_row}."
             )
 
-    def _non_finite(self, features: npt.NDArray[Any]) -> NonFiniteFeatures:
+    def _non_finite(self, features: npt.NDArray[Any], first: int) -> NonFiniteFeatures:
         """Return the error that names the first value that is not a finite number."""
         row, column = np.argwhere(~np.isfinite(features))[0]
         key = self._manifest.key
         text = (
-            f"Feature {column} of row {self.next_row + row} at '{key.module}' (split "
+            f"Feature {column} of row {first + row} at '{key.module}' (split "
             f"'{key.split}') is {features[row, column]}."
         )
         if key.storage == "float16":

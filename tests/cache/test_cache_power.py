@@ -95,7 +95,7 @@ def test_without_syncs_wrong_states_would_be_seen(tmp_path: Path) -> None:
     root, operations, _ = recorded(tmp_path, rebuild=False)
     unsynced = [operation for operation in operations if operation.kind != "sync"]
     refused = 0
-    for _, state in states(unsynced, 6, seed=4):
+    for _, state in states(unsynced, 30, seed=4):
         there = tmp_path / "after"
         there.mkdir()
         put(state, root, there)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featx.cache import FeatureSet, FeatureStore, shard_rows_for
+from featx.cache import FeatureSet, FeatureStore, shard_rows_for, streaming
 from featx.errors import CacheCorrupt, CacheError, NonFiniteFeatures, ShapeError, UnknownName
 from featx.scaling import Moments
 
@@ -171,6 +172,43 @@ def test_the_size_of_appended_pieces_changes_nothing(store: FeatureStore, sizes:
         features = writer.finish()
     reference = write(FeatureStore(store.root / "other"), make_key(), X, y)
     assert content(features) == content(reference)
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("chunk_rows", [1, 3, 7])
+def test_shards_of_many_chunks_hold_the_same(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, chunk_rows: int, storage: str
+) -> None:
+    X, y = make_data()
+    key = make_key(storage=storage)
+    whole = write(FeatureStore(store.root / "whole"), key, X, y)
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(streaming, "_CHUNK_ROWS", chunk_rows)
+    with store.writer(key, n_rows=N_ROWS, n_features=N_FEATURES) as writer:
+        writer.append(X[:21], y[:21])
+    chunked = write(store, key, X, y)
+    shards = [{p.name: p.read_bytes() for p in f.path.glob("0*.h5")} for f in (whole, chunked)]
+    assert shards[0] == shards[1]
+    np.testing.assert_allclose(chunked.moments.mean, whole.moments.mean, rtol=1e-14)
+    np.testing.assert_allclose(chunked.moments.m2, whole.moments.m2, rtol=1e-13)
+    undisturbed = write(FeatureStore(store.root / "undisturbed"), key, X, y)
+    assert content(chunked) == content(undisturbed)
+
+
+def test_a_writer_left_by_an_error_leaves_no_thread_and_no_file(store: FeatureStore) -> None:
+    X, y = make_data()
+
+    def fail() -> None:
+        with store.writer(make_key(), n_rows=N_ROWS, n_features=N_FEATURES) as writer:
+            writer.append(X[:13], y[:13])
+            raise RuntimeError("the network failed")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="the network failed"):
+        fail()
+    assert threading.active_count() == before
+    names = sorted(path.name[:5] for path in store.path_for(make_key()).iterdir())
+    assert names == ["00000", "progr"]
 
 
 def test_a_writer_of_a_complete_set_has_nothing_to_do(store: FeatureStore) -> None:
