@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.store import ORPHAN_AGE_S, EntryInfo, FeatureStore
 
 
@@ -59,14 +59,14 @@ def plan_cleaning(
     if max_bytes is not None:
         lost = {path.parent: 0 for path in orphans}
         for path in orphans:
-            lost[path.parent] += fsio.size_bytes(path) or 0
+            lost[path.parent] += fsread.size_bytes(path) or 0
         total = sum(entry.n_bytes - lost.get(entry.path, 0) for entry in kept)
         while kept and total > max_bytes:
             total -= kept[0].n_bytes - lost.get(kept[0].path, 0)
             gone.append(kept.pop(0))
     folders = {entry.path for entry in gone}
     orphans = [path for path in orphans if path.parent not in folders]
-    n_bytes = sum(fsio.size_bytes(path) or 0 for path in orphans)
+    n_bytes = sum(fsread.size_bytes(path) or 0 for path in orphans)
     return Cleaning(orphans, gone, n_bytes + sum(entry.n_bytes for entry in gone))
 
 

@@ -1,4 +1,4 @@
-"""The only module that touches cache files: read, publish atomically, remove, list.
+"""The only module that writes cache files: publish atomically, remove.
 
 A published file is complete or not there at all: it is written under a temporary name in its own
 folder, synced, renamed, and the folder is synced. Every `OSError` leaves as a `CacheError` that
@@ -9,37 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-
+from featx.cache.fsread import free_bytes
 from featx.errors import CacheError, CacheWriteError
-
-Result = TypeVar("Result")
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the names of files that are not published yet."""
 
-# Measured: a piece that is read into the second-level cache is digested from there; of 64 kB to
-# 4 MB this was the fastest.
-_PIECE_BYTES = 2**18
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True)
-class FileStat:
-    """One file of a folder; the time of its last change is in seconds since the epoch."""
-
-    name: str
-    size_bytes: int
-    changed_s: float
 
 
 class Draft:
@@ -217,171 +198,6 @@ def remove_empty_folder(path: Path) -> None:
             raise _write_error("remove", path, error) from error
 
 
-def read(path: Path, at_most: int) -> memoryview | None:
-    """Return the content of a file, or None where there is no such file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    at_most : int
-        Bytes that are expected. Of a longer file one byte more is returned, so that a wrong file
-        cannot fill the memory and is seen to be too long.
-
-    Raises
-    ------
-    CacheError
-        If the file cannot be read.
-    """
-
-    def whole(file: io.FileIO) -> memoryview:
-        # A numpy array asks the system for huge pages, a bytes object does not: twice as fast.
-        content = np.empty(min(at_most, os.fstat(file.fileno()).st_size) + 1, dtype=np.uint8).data
-        return content[: _fill(file, [content], None)].toreadonly()
-
-    return _with_file(path, whole)
-
-
-def read_into(
-    path: Path, parts: Sequence[memoryview], seen: Callable[[memoryview], object] | None = None
-) -> int | None:
-    """Fill pieces of memory with a file, one behind the other, and return how many bytes came.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    parts : sequence of memoryview
-        Writable bytes.
-    seen : callable, optional
-        Gets what has been read, piece by piece while it is in the processor's cache: for digests.
-
-    Returns
-    -------
-    int or None
-        Less than there is room for where the file is shorter; None where there is no such file.
-
-    Raises
-    ------
-    CacheError
-        If the file cannot be read.
-    """
-    return _with_file(path, lambda file: _fill(file, parts, seen))
-
-
-def _with_file(path: Path, work: Callable[[io.FileIO], Result]) -> Result | None:
-    """Return what `work` makes of an open file, or None where there is no such file."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return work(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise CacheError(_read_failed(path, error)) from error
-
-
-def _fill(
-    file: io.FileIO, parts: Sequence[memoryview], seen: Callable[[memoryview], object] | None
-) -> int:
-    """Fill pieces of memory from an open file, and return how many bytes came."""
-    filled = 0
-    for part in parts:
-        for start in range(0, len(part), _PIECE_BYTES):
-            piece = part[start : start + _PIECE_BYTES]
-            at = 0
-            while at < len(piece) and (n_bytes := file.readinto(piece[at:])):
-                at += n_bytes
-            if seen is not None:
-                seen(piece[:at])
-            filled += at
-            if at < len(piece):
-                return filled
-    return filled
-
-
-def size_bytes(path: Path) -> int | None:
-    """Return the size of a file, or None where there is no such file.
-
-    Raises
-    ------
-    CacheError
-        If the folder cannot be read.
-    """
-    try:
-        return path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise CacheError(_read_failed(path, error)) from error
-
-
-def changed_s(path: Path) -> float | None:
-    """Return when a file was last changed, seconds since the epoch, or None where there is none."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def files(folder: Path) -> list[FileStat]:
-    """Return the files of a folder by name; none where there is no such folder.
-
-    Raises
-    ------
-    CacheError
-        If the folder cannot be read.
-    """
-    found = []
-    try:
-        with os.scandir(folder) as scan:
-            for entry in scan:
-                try:
-                    if entry.is_file(follow_symlinks=False):
-                        stat = entry.stat(follow_symlinks=False)
-                        found.append(FileStat(entry.name, stat.st_size, stat.st_mtime))
-                except FileNotFoundError:
-                    continue  # removed by another process since the folder was listed
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise CacheError(_read_failed(folder, error)) from error
-    return sorted(found, key=lambda file: file.name)
-
-
-def folders(folder: Path) -> list[Path]:
-    """Return the folders inside a folder by name; none where there is no such folder.
-
-    Raises
-    ------
-    CacheError
-        If the folder cannot be read.
-    """
-    try:
-        with os.scandir(folder) as scan:
-            return sorted(Path(e.path) for e in scan if e.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise CacheError(_read_failed(folder, error)) from error
-
-
-def free_bytes(path: Path) -> int:
-    """Return the free space, in bytes, of the disk that holds `path`, which need not exist.
-
-    Raises
-    ------
-    CacheError
-        If the disk does not say.
-    """
-    folder = path.absolute()
-    try:
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
-    except OSError as error:
-        raise CacheError(_read_failed(folder, error)) from error
-
-
 def _send(descriptor: int, start: int, n_bytes: int) -> None:
     """Let the disk begin with what was written, so that the sync behind it is short.
 
@@ -436,7 +252,3 @@ def _write_error(verb: str, path: Path, error: OSError, needed: int = 0) -> Cach
         text += " Check the disk and its permissions, or choose another folder"
         text += " (--cache-dir, for reports --out)."
     return CacheWriteError(text)
-
-
-def _read_failed(path: Path, error: OSError) -> str:
-    return f"Cannot read '{path}': {error.strerror or error}. Check the disk and its permissions."

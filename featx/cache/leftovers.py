@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.locks import LOCKS
 from featx.cache.manifest import COMPLETE, PROGRESS, SHARD_NAME, SUMMARY_NAME, load_manifest
 from featx.errors import CacheError
@@ -38,24 +38,24 @@ def leftovers(root: Path, entries: Sequence[Path], oldest: float) -> list[Path]:
     for name in (LOCKS, USED):
         found += [
             root / name / file.name
-            for file in fsio.files(root / name)
+            for file in fsread.files(root / name)
             if file.name not in there and file.changed_s <= oldest
         ]
     return found
 
 
-def _stale_progress(folder: Path) -> list[fsio.FileStat]:
+def _stale_progress(folder: Path) -> list[fsread.FileStat]:
     """Return the progress file of a set that has been completed since."""
     try:
         complete = load_manifest(folder, COMPLETE) is not None
     except CacheError:
         return []
-    return [file for file in fsio.files(folder) if complete and file.name == PROGRESS]
+    return [file for file in fsread.files(folder) if complete and file.name == PROGRESS]
 
 
-def _unlisted(folder: Path, manifests: Sequence[str]) -> list[fsio.FileStat]:
+def _unlisted(folder: Path, manifests: Sequence[str]) -> list[fsread.FileStat]:
     """Return the temporary files, shards and summaries of a folder that no manifest lists."""
-    files = [file for file in fsio.files(folder) if is_ours(file.name)]
+    files = [file for file in fsread.files(folder) if is_ours(file.name)]
     try:
         listed = {
             file.file

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.keys import SCHEMA_VERSION, FeatureKey, canonical_json, item_bytes
 from featx.errors import CacheCorrupt, CacheSchemaMismatch, UsageError
 
@@ -94,7 +94,7 @@ class StoredFile:
         """
         self.check_size(folder)
         digest = xxh3_128()
-        filled = fsio.read_into(folder / self.file, parts, digest.update)
+        filled = fsread.read_into(folder / self.file, parts, digest.update)
         if filled is None:
             raise corrupt(folder, self.file, "the file is missing")
         if filled != self.size_bytes:
@@ -110,7 +110,7 @@ class StoredFile:
         CacheCorrupt
             If it is not.
         """
-        size = fsio.size_bytes(folder / self.file)
+        size = fsread.size_bytes(folder / self.file)
         if size is None:
             raise corrupt(folder, self.file, "the file is missing")
         if size != self.size_bytes:
@@ -197,7 +197,7 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
     CacheSchemaMismatch
         If it was written in another version of the format.
     """
-    data = fsio.read(folder / name, _MANIFEST_BYTES)
+    data = fsread.read(folder / name, _MANIFEST_BYTES)
     if data is None:
         return None
     form = _FORM.fullmatch(data)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.feature_set import FeatureSet, read_shard
 from featx.cache.keys import SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
 from featx.cache.leftovers import USED, is_ours, leftovers
@@ -233,7 +233,7 @@ class FeatureStore:
         # Manifests first: a removal that is cut short leaves orphans, not an entry with holes.
         for name in (COMPLETE, PROGRESS):
             fsio.remove_file(path / name)
-        for file in fsio.files(path):
+        for file in fsread.files(path):
             if is_ours(file.name):
                 fsio.remove_file(path / file.name)
         fsio.remove_file(self.root / USED / path.name)
@@ -259,7 +259,7 @@ class FeatureStore:
         """
         removed = [path for path in self.orphans(older_than_s) if fsio.remove_file(path)]
         for folder in self._folders():
-            if not fsio.files(folder):
+            if not fsread.files(folder):
                 fsio.remove_empty_folder(folder)
         return removed
 
@@ -292,18 +292,18 @@ class FeatureStore:
         CacheError
             If the disk does not say.
         """
-        return fsio.free_bytes(self.root)
+        return fsread.free_bytes(self.root)
 
     def _used_s(self, path: Path) -> float:
         """Return when an entry was last used, 0 where that is not known."""
-        return fsio.changed_s(self.root / USED / path.name) or 0.0
+        return fsread.changed_s(self.root / USED / path.name) or 0.0
 
     def _folders(self) -> list[Path]:
         """Return the folder of every entry."""
         return [
             entry
-            for backbone in fsio.folders(self.root)
-            for entry in fsio.folders(backbone)
+            for backbone in fsread.folders(self.root)
+            for entry in fsread.folders(backbone)
             if _ENTRY_NAME.fullmatch(entry.name)
         ]
 
@@ -314,7 +314,7 @@ class FeatureStore:
         n_bytes = 0
         changed = used = 0.0
         try:
-            files = fsio.files(path)
+            files = fsread.files(path)
             n_bytes = sum(file.size_bytes for file in files)
             changed = max((file.changed_s for file in files), default=0.0)
             used = max(changed, self._used_s(path))

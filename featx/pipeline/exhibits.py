@@ -17,7 +17,7 @@ from featx.analysis.maps import FEWEST_POINTS, feature_map
 from featx.analysis.results import Scored, result_exhibits
 from featx.analysis.similarity import Similarity, rows_for
 from featx.analysis.thumbnails import give_tiles
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.errors import FeatxError
 from featx.evaluate import EXHIBITS_FOLDER, EXHIBITS_NAME, Exhibits, ranking
 from featx.evaluate.exhibits import MapExhibit, ShownImage, SimilarityExhibit
@@ -186,7 +186,7 @@ def remove_exhibits(folder: Path) -> None:
     """Remove the exhibits of an earlier run: the file, and the pictures in its folder."""
     fsio.remove_file(folder / EXHIBITS_NAME)
     pictures = folder / EXHIBITS_FOLDER
-    for file in fsio.files(pictures):
+    for file in fsread.files(pictures):
         if file.name.endswith((".webp", ".png")):
             fsio.remove_file(pictures / file.name)
     fsio.remove_empty_folder(pictures)

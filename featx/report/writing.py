@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.errors import CacheError, FeatxError
 from featx.evaluate.reading import RECORD_NAME, read_record
 from featx.evaluate.records import RunRecord
@@ -222,6 +222,6 @@ def _write(path: Path, data: bytes) -> None:
 def _remove_stale(figures: Path, names: set[str]) -> None:
     """Remove the figures of an earlier report that had other cuts, or was of another kind."""
     with _told(figures):
-        for file in fsio.files(figures):
+        for file in fsread.files(figures):
             if _OURS.fullmatch(file.name) and file.name not in names:
                 fsio.remove_file(figures / file.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cache_cases import content, make_data, make_key, write
 
-from featx.cache import FeatureStore, clean, fsio, plan_cleaning
+from featx.cache import FeatureStore, clean, plan_cleaning
 from featx.errors import UnknownName, UsageError
 
 DAY = 86_400.0
@@ -148,4 +148,4 @@ def test_a_cache_that_cannot_be_written_to_keeps_no_time_of_use(
 
     monkeypatch.setattr(Path, "touch", refuse)
     assert store.find(make_key()) is not None
-    assert fsio.files(store.root / ".used") == []
+    assert fsread.files(store.root / ".used") == []

@@ -14,9 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from xxhash import xxh3_128
 from cache_cases import content, make_data, make_key, write
 from campaign import note, rounds
+from xxhash import xxh3_128
 
 from featx.cache import FeatureSet, FeatureStore
 from featx.cache.manifest import Manifest, StoredFile

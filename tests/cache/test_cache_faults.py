@@ -14,7 +14,7 @@ from cache_cases import content, make_data, make_key, write
 from campaign import note, rounds
 from faulty_disk import Disk
 
-from featx.cache import FeatureSet, FeatureStore, fsio
+from featx.cache import FeatureSet, FeatureStore, fsio, fsread
 from featx.errors import CacheError, CacheWriteError
 
 N_ROWS = 20  # three shards
@@ -154,7 +154,7 @@ def test_a_full_disk_that_says_no_more_is_still_reported(
     with pytest.raises(CacheWriteError, match=r"No space left on device\. Free some space"):
         fsio.publish(tmp_path / "file", b"1")
     with pytest.raises(CacheError, match="Input/output error"):
-        fsio.free_bytes(tmp_path)
+        fsread.free_bytes(tmp_path)
 
 
 def test_a_temporary_file_that_cannot_be_removed_does_not_hide_the_error(
@@ -166,7 +166,7 @@ def test_a_temporary_file_that_cannot_be_removed_does_not_hide_the_error(
     monkeypatch.setattr(os, "unlink", Disk(0, failing_with(errno.EIO))._watched("u", os.unlink))
     with pytest.raises(CacheWriteError, match="No space left"):
         fsio.publish(tmp_path / "file", b"1")
-    (left,) = fsio.files(tmp_path)
+    (left,) = fsread.files(tmp_path)
     assert left.name.endswith(fsio.TEMPORARY_SUFFIX)
 
 
@@ -219,7 +219,7 @@ def test_a_disk_that_cannot_be_read_is_named(
     reads = {
         "open": [lambda: store.find(make_key())],
         "stat": [lambda: store.find(make_key())],
-        "scandir": [store.entries, lambda: fsio.files(features.path)],
+        "scandir": [store.entries, lambda: fsread.files(features.path)],
     }
 
     def refuse(*args: Any, **kwargs: Any) -> None:
