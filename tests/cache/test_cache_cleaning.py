@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cache_cases import content, make_data, make_key, write
 
-from featx.cache import FeatureStore, clean, plan_cleaning
+from featx.cache import FeatureStore, clean, fsread, plan_cleaning
 from featx.errors import UnknownName, UsageError
 
 DAY = 86_400.0
