@@ -232,11 +232,17 @@ class Scaler:
         if X.ndim != 2 or X.shape[1] != d:
             raise ShapeError(f"Features of shape {X.shape}: this scaler expects (n_samples, {d}).")
         result = np.empty(X.shape, dtype=np.float32) if out is None else out
-        for top in range(0, len(X), _BLOCK_ROWS):
-            for left in range(0, d, _BLOCK_COLUMNS):
-                columns = slice(left, left + _BLOCK_COLUMNS)
-                block = X[top : top + _BLOCK_ROWS, columns] - self.mean_[columns]
-                block /= self.scale_[columns]
+        scratch = np.empty((min(_BLOCK_ROWS, len(X)), min(_BLOCK_COLUMNS, d)))
+        for left in range(0, d, _BLOCK_COLUMNS):
+            columns = slice(left, min(left + _BLOCK_COLUMNS, d))
+            mean, scale = self.mean_[columns], self.scale_[columns]
+            for top in range(0, len(X), _BLOCK_ROWS):
+                rows = X[top : top + _BLOCK_ROWS, columns]
+                block = scratch[: len(rows), : rows.shape[1]]
+                # Copied first: a subtraction that converts on its way is slower.
+                block[...] = rows
+                block -= mean
+                block /= scale
                 result[top : top + _BLOCK_ROWS, columns] = block
         return result
 

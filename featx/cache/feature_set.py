@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -111,10 +111,8 @@ class FeatureSet:
         IndexError
             If a row is outside the set.
         """
-        if rows is None:
-            result = np.empty((self.n_samples, self.n_features), dtype=dtype)
-            self._fill(result, ((span, slice(None)) for span, _ in self._spans()))
-            return result
+        if rows is None or (isinstance(rows, slice) and rows.step in (None, 1)):
+            return self._read_span(*(rows or slice(None)).indices(self.n_samples)[:2], dtype)
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             if rows.size == 0:
@@ -124,11 +122,35 @@ class FeatureSet:
         order = np.argsort(wanted, kind="stable")
         starts = [span.start for span, _ in self._spans()]
         parts = np.split(order, np.searchsorted(wanted[order], starts[1:]))
-        self._fill(
-            result,
-            ((to, wanted[to] - start) for to, start in zip(parts, starts, strict=True)),
-        )
+
+        def copy(shard: StoredFile, to: AnyArray, start: int) -> None:
+            result[to] = read_shard(self.path, shard, self._manifest)[0][wanted[to] - start]
+
+        shards = zip(self._manifest.shards, parts, starts, strict=True)
+        _together(copy, [work for work in shards if len(work[1])])
         return result
+
+    def _read_span(self, start: int, stop: int, dtype: npt.DTypeLike) -> AnyArray:
+        """Return the rows from `start` to `stop`; whole shards are read straight into place."""
+        result = np.empty((max(stop - start, 0), self.n_features), dtype=dtype)
+
+        def copy(shard: StoredFile, span: slice) -> None:
+            low, high = max(span.start, start), min(span.stop, stop)
+            to = result[low - start : high - start]
+            if high - low == shard.rows:
+                read_shard(self.path, shard, self._manifest, out=to)
+            else:
+                features, _ = read_shard(self.path, shard, self._manifest)
+                to[...] = features[low - span.start : high - span.start]
+
+        found = [(s, span) for span, s in self._spans() if span.start < stop and start < span.stop]
+        _together(copy, found)
+        return result
+
+    def shard_rows(self, row: int) -> slice:
+        """Return the rows of the shard that holds a row: what is read at once."""
+        start = row - row % self.key.shard_rows
+        return slice(start, min(start + self.key.shard_rows, self.n_samples))
 
     def shards(self) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Yield the rows of each shard, as a slice, and their features in float32.
@@ -154,11 +176,10 @@ class FeatureSet:
             For the first file that is missing or damaged.
         """
         read_summary(self.path, self._summary_file, self._manifest)
-        with ThreadPoolExecutor(_READERS) as pool:
-            for _ in pool.map(
-                lambda shard: read_shard(self.path, shard, self._manifest), self._manifest.shards
-            ):
-                pass
+        _together(self._check, [(shard,) for shard in self._manifest.shards])
+
+    def _check(self, shard: StoredFile) -> None:
+        read_shard(self.path, shard, self._manifest)
 
     def __len__(self) -> int:
         return self.n_samples
@@ -181,20 +202,15 @@ class FeatureSet:
             yield slice(start, start + shard.rows), shard
             start += shard.rows
 
-    def _fill(
-        self, result: AnyArray, moves: Iterable[tuple[slice | AnyArray, slice | AnyArray]]
-    ) -> None:
-        """Copy rows of every shard, given as (rows of the result, rows of the shard)."""
 
-        def copy(shard: StoredFile, move: tuple[slice | AnyArray, slice | AnyArray]) -> None:
-            to, taken = move
-            if isinstance(to, slice):
-                read_shard(self.path, shard, self._manifest, out=result[to])
-            elif len(to):
-                result[to] = read_shard(self.path, shard, self._manifest)[0][taken]
-
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(copy, self._manifest.shards, moves))
+def _together(work: Callable[..., None], items: Sequence[tuple[Any, ...]]) -> None:
+    """Call `work` with each item, two at a time where there are two."""
+    if len(items) == 1:
+        work(*items[0])
+        return
+    with ThreadPoolExecutor(_READERS) as pool:
+        for _ in pool.map(lambda item: work(*item), items):
+            pass
 
 
 def read_shard(

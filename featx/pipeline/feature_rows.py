@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class FeatureRows:
     """Feature sets one below the other, each with its scaler.
 
+    The shard that was read last is kept, scaled: blocks of a pass over all rows are smaller.
+
     Parameters
     ----------
     parts : sequence of (FeatureSet, Scaler or None)
@@ -24,6 +26,7 @@ class FeatureRows:
     def __init__(self, parts: Sequence[tuple[FeatureSet, Scaler | None]]) -> None:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(len(features) for features, _ in parts)]).tolist()
+        self._kept: tuple[int, slice, np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -35,9 +38,25 @@ class FeatureRows:
         start, stop, step = rows.indices(self._starts[-1])
         assert step == 1, "rows are read in blocks"
         found = []
-        for (features, scaler), first in zip(self._parts, self._starts, strict=False):
-            low, high = max(start - first, 0), min(stop - first, len(features))
-            if low < high:
-                block = features.read(slice(low, high))
-                found.append(block if scaler is None else scaler.transform(block))
-        return np.concatenate(found) if len(found) != 1 else found[0]
+        for part, first in enumerate(self._starts[:-1]):
+            row, end = max(start, first), min(stop, self._starts[part + 1])
+            while row < end:
+                span, values = self._shard(part, row - first)
+                upto = min(end - first, span.stop)
+                found.append(values[row - first - span.start : upto - span.start])
+                row = first + upto
+        if not found:
+            return np.empty((0, self.shape[1]), dtype=np.float32)
+        return np.concatenate(found)
+
+    def _shard(self, part: int, row: int) -> tuple[slice, np.ndarray]:
+        """Return the rows of the shard that holds a row of a part, and its scaled features."""
+        features, scaler = self._parts[part]
+        span = features.shard_rows(row)
+        if self._kept is None or self._kept[:2] != (part, span):
+            self._kept = None
+            values = features.read(span)
+            if scaler is not None:
+                scaler.transform(values, out=values)
+            self._kept = part, span, values
+        return span, self._kept[2]
