@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_blocks_in_any_order_are_those_of_all_rows(
 ) -> None:
     X, expected = rows
     assert X.shape == expected.shape
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         np.testing.assert_array_equal(X[start:stop], expected[start:stop])
 
 
