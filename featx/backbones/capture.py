@@ -90,7 +90,7 @@ class Capture:
         hooks.attach(trunk)
 
         def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
-            hooks.expect(len(x), x)
+            hooks.expect(x)
             with contextlib.suppress(_DeepestCutReached):
                 trunk.model(x)
             return hooks.values
@@ -133,6 +133,9 @@ class Capture:
 
         if self._run is None:
             raise RuntimeError("Use Capture in a 'with' block: its hooks live as long as that.")
+        n_images = len(x)
+        if self._numerics.compile and n_images < self._batch_size:
+            x = torch.cat([x, x[-1:].expand(self._batch_size - n_images, *x.shape[1:])])
         if not self._numerics.plain:
             x = x.contiguous(
                 memory_format=torch.channels_last
@@ -141,7 +144,7 @@ class Capture:
             )
         with torch.inference_mode(), self._autocast(x.device.type):
             values = self._run(x)
-        return {cut: values[cut] for cut in self._poolings}
+        return {cut: values[cut][:n_images] for cut in self._poolings}
 
     def _autocast(self, device_type: str) -> contextlib.AbstractContextManager[Any]:
         import torch
@@ -156,7 +159,7 @@ class Capture:
         key = (
             tuple(self._cuts_at.items()),
             tuple(self._poolings.items()),
-            (self._numerics, self._batch_size, tuple(x.shape[2:])),
+            (self._numerics, tuple(x.shape)),
             state_of(self._backbone.model),
         )
 
@@ -165,8 +168,10 @@ class Capture:
             trunk = self._backbone.trunk(self._cuts_at, self._numerics)
             hooks = _Hooks(self._backbone, self._cuts_at, self._poolings, stop=False)
             hooks.attach(trunk)
-            hooks.expect(self._batch_size, x)
-            return CompiledPass(trunk.model, hooks.values, list(self._poolings), self._batch_size)
+            hooks.expect(x)
+            # In an order that does not depend on how the cuts were asked for.
+            names = [cut for module in sorted(self._cuts_at) for cut in self._cuts_at[module]]
+            return CompiledPass(trunk.model, hooks.values, names)
 
         return self._backbone.last_compiled.get(key, make)(x)
 
@@ -217,10 +222,10 @@ class _Hooks:
             self._handles.pop().remove()
         self.values = {}
 
-    def expect(self, n_images: int, x: torch.Tensor) -> None:
-        """Forget the last batch; `n_images` of the size of `x` come next."""
+    def expect(self, x: torch.Tensor) -> None:
+        """Forget the last batch; one of the shape of `x` comes next."""
         self.values = {}
-        self._n_images = n_images
+        self._n_images = len(x)
         self._image_size = (x.shape[-2], x.shape[-1])
 
     def _keep(self, module: str, cuts: Sequence[str]) -> Keep:

@@ -25,13 +25,9 @@ class CompiledPass:
         What the hooks fill.
     names : sequence of str
         Its keys.
-    n_images : int
-        Images a batch; other sizes are filled up to it, because each is compiled anew.
     """
 
-    def __init__(
-        self, model: nn.Module, values: dict[str, torch.Tensor], names: list[str], n_images: int
-    ) -> None:
+    def __init__(self, model: nn.Module, values: dict[str, torch.Tensor], names: list[str]) -> None:
         import torch
 
         def run(x: torch.Tensor) -> list[torch.Tensor]:
@@ -40,7 +36,6 @@ class CompiledPass:
             return [values.pop(name) for name in names]
 
         self._names = names
-        self._n_images = n_images
         self._run: Callable[[torch.Tensor], list[torch.Tensor]] = torch.compile(
             run,
             dynamic=False,
@@ -48,17 +43,12 @@ class CompiledPass:
         )
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the values of a batch, rows as images."""
-        import torch
-
-        n = len(x)
-        if n < self._n_images:
-            x = torch.cat([x, x[-1:].expand(self._n_images - n, *x.shape[1:])])
+        """Return the values of a batch; every new shape or memory order is compiled anew."""
         found = self._run(x)
         if x.is_cuda:
             # The graph's next replay writes where this one did.
             found = [value.clone() for value in found]
-        return {name: value[:n] for name, value in zip(self._names, found, strict=True)}
+        return dict(zip(self._names, found, strict=True))
 
 
 class LastCompiled:

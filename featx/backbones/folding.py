@@ -161,7 +161,6 @@ def fold(model: nn.Module, norms: dict[str, str]) -> None:
     norms : dict of str to str
         `Folds.norms` of the network.
     """
-    import torch
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -182,7 +181,9 @@ def fold(model: nn.Module, norms: dict[str, str]) -> None:
         norm = cast("nn.BatchNorm2d", model.get_submodule(norm_name))
         tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
         wide = [None if t is None else t.detach().double() for t in tensors]
-        scale, shift = (None if t is None else t.detach().double() for t in (norm.weight, norm.bias))
+        scale, shift = (
+            None if t is None else t.detach().double() for t in (norm.weight, norm.bias)
+        )
         weight, bias = fuse_conv_bn_weights(*wide, norm.eps, scale, shift)  # type: ignore[arg-type]
         dtype = conv.weight.dtype
         conv.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)

@@ -43,13 +43,16 @@ class Numerics:
         return self == PLAIN
 
     def __str__(self) -> str:
+        return ", ".join([self.precision, *self.parts()])
+
+    def parts(self) -> list[str]:
+        """Return everything but the precision, in words."""
         parts = [
-            self.precision,
             "channels-last" if self.channels_last else "channels-first",
             "BatchNorm folded" if self.fold else "",
             "compiled" if self.compile else "",
         ]
-        return ", ".join(part for part in parts if part)
+        return [part for part in parts if part]
 
 
 PLAIN = Numerics()
