@@ -174,22 +174,32 @@ def fold(model: nn.Module, norms: dict[str, str]) -> None:
         """What is left of timm's BatchNorm with an activation."""
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.act(self.drop(x))  # type: ignore[no-any-return]
+            return self.act(self.drop(x))  # type: ignore[operator]
 
     for conv_name, norm_name in norms.items():
         conv = cast("nn.Conv2d", model.get_submodule(conv_name))
         norm = cast("nn.BatchNorm2d", model.get_submodule(norm_name))
-        tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
-        wide = [None if t is None else t.detach().double() for t in tensors]
-        scale, shift = (
-            None if t is None else t.detach().double() for t in (norm.weight, norm.bias)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            _wide(conv.weight),
+            None if conv.bias is None else _wide(conv.bias),
+            _wide(norm.running_mean),
+            _wide(norm.running_var),
+            norm.eps,
+            None if norm.weight is None else _wide(norm.weight),
+            None if norm.bias is None else _wide(norm.bias),
         )
-        weight, bias = fuse_conv_bn_weights(*wide, norm.eps, scale, shift)  # type: ignore[arg-type]
-        dtype = conv.weight.dtype
-        conv.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
-        conv.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)
+        like = conv.weight
+        conv.weight = nn.Parameter(weight.detach().to(like), requires_grad=False)
+        conv.bias = nn.Parameter(bias.detach().to(like), requires_grad=False)
         # The object stays: whoever holds it sees the change.
         norm.__class__ = Folded if type(norm) is nn.BatchNorm2d else FoldedAct  # type: ignore[assignment]
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    # On the CPU, because Apple's GPUs have no float64.
+    return tensor.detach().cpu().double()
 
 
 def _named(model: nn.Module, kinds: frozenset[str]) -> frozenset[str]:

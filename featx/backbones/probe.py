@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from featx.errors import ShapeError
@@ -204,10 +205,19 @@ def on_meta(
     import torch
 
     shapes = {name: tensor.to("meta") for name, tensor in model.named_parameters()}
-    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
+    moved = {id(tensor): shapes[name] for name, tensor in model.named_parameters()}
+    moved |= {id(tensor): tensor.to("meta") for tensor in model.buffers()}
+    # Every place that holds a tensor, once: with a module that has two names functional_call's own
+    # handling of tied tensors would put back what it has put in.
+    places = {
+        f"{prefix}.{key}" if prefix else key: moved[id(tensor)]
+        for prefix, module in model.named_modules()
+        for key, tensor in chain(module._parameters.items(), module._buffers.items())
+        if tensor is not None
+    }
 
     def dry(x: torch.Tensor) -> object:
-        return torch.func.functional_call(model, {**shapes, **buffers}, (x,))
+        return torch.func.functional_call(model, places, (x,), tie_weights=False)
 
     return dry, shapes
 
