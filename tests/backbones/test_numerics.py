@@ -38,6 +38,12 @@ def residual() -> Backbone:
         return lively(load_backbone("resnet18", "none"))
 
 
+@pytest.fixture(scope="module")
+def efficientnet() -> Backbone:
+    with torch.no_grad():
+        return lively(load_backbone("timm/tf_efficientnet_lite0", "none"))
+
+
 def features(
     backbone: Backbone, cuts: Sequence[str], x: torch.Tensor, numerics: Numerics = PLAIN
 ) -> dict[str, torch.Tensor]:
@@ -52,16 +58,17 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 @pytest.mark.parametrize(
     ("name", "cuts", "side"),
     [
-        ("resnet18", ["bn1", "layer1", "layer2.0.downsample", "stage4"], SIDE),
+        ("residual", ["bn1", "layer1", "layer2.0.downsample", "stage4"], SIDE),
         # BatchNorm and activation in one module, and padding as TensorFlow pads.
-        ("timm/tf_efficientnet_lite0", ["bn1", "blocks.1.0.bn1", "stage3", "stage4"], SIDE),
+        ("efficientnet", ["bn1", "blocks.1.0.bn1", "stage3", "stage4"], SIDE),
         ("vgg16", ["features.17", "features.18", "stage5"], SIDE),
-        ("timm/vit_tiny_patch16_224", ["patch_embed", "blocks.2"], 224),
+        ("vit", ["patch_embed", "blocks.2"], 224),
     ],
 )
-def test_features_are_the_plain_ones(name: str, cuts: list[str], side: int) -> None:
-    with torch.no_grad():
-        backbone = lively(load_backbone(name, "none"))
+def test_features_are_the_plain_ones(
+    request: pytest.FixtureRequest, name: str, cuts: list[str], side: int
+) -> None:
+    backbone: Backbone = request.getfixturevalue(name)
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     wanted = features(backbone, cuts, x)
     for order, folded in itertools.product((False, True), repeat=2):
@@ -121,10 +128,10 @@ def test_what_stands_behind_the_deepest_cut_is_neither_run_nor_copied(
     assert "layer2.0.conv1.weight" not in shared
 
 
-@pytest.mark.parametrize("name", ["resnet18", "timm/vit_tiny_patch16_224"])
-def test_bf16_is_autocasts_bit_for_bit(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "vit"])
+def test_bf16_is_autocasts_bit_for_bit(request: pytest.FixtureRequest, name: str) -> None:
     """Weights that are rounded once are those that autocast rounds in every pass."""
-    backbone = load_backbone(name, "none")
+    backbone: Backbone = request.getfixturevalue(name)
     cut, side = ("layer2", 32) if name == "resnet18" else ("blocks.1", 224)
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -181,11 +188,15 @@ def test_a_compiled_pass_is_made_once_for_batches_of_one_size(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
-def test_compiled_features_are_the_plain_ones(residual: Backbone) -> None:
-    """Cut early: what stands behind is left out, so that little is compiled."""
+def test_compiled_features_are_the_plain_ones() -> None:
+    """The layers behind the cut are taken out of the network, to have little to translate."""
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     cuts = ["conv1", "maxpool"]
+    with torch.no_grad():
+        residual = lively(load_backbone("resnet18", "none"))
     wanted = features(residual, cuts, x)
+    for layer in ("layer1", "layer2", "layer3", "layer4", "fc"):
+        setattr(residual.model, layer, nn.Identity())
     numerics = Numerics("fp32", True, True, True)
     with Capture(residual, cuts, "flatten", numerics, batch_size=4) as c:
         found, part = c(x), c(x[:3])
