@@ -163,7 +163,7 @@ def activations(
         As extraction.
     """
     # Flattened is what keeps every value.
-    flat = replace(settings, pool="flatten", storage="float32", workers=0)
+    flat = replace(settings, pool="flatten", storage="float32", workers=0, compile=False)
     points = cut_points(backbone, cuts, flat)
     grids = {
         cut: cut_grid(backbone, cut, point, settings.input_size) for cut, point in points.items()

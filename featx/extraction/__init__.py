@@ -13,10 +13,13 @@ from featx.extraction.planning import (
     plan_split,
 )
 from featx.extraction.settings import Settings, cut_points, make_settings
+from featx.extraction.tuning import Trial, Tuning, tune
 
 __all__ = [
     "PlannedSet",
     "Settings",
+    "Trial",
+    "Tuning",
     "check_budget",
     "cut_points",
     "extract",
@@ -25,4 +28,5 @@ __all__ = [
     "make_settings",
     "memory_budget_bytes",
     "plan_split",
+    "tune",
 ]

@@ -15,7 +15,7 @@ from featx.cache import SCHEMA_VERSION, FeatureKey, keys, shard_rows_for
 from featx.errors import UnknownName, UsageError
 
 # From sha256sum, given the text in the test below.
-GOLDEN = "691246fab6dbf30e51eb6bda9fd5eaf2cb1f6b00f1b33d57166efcdbcc83eeef"
+GOLDEN = "bd6777924d44ee166b9655dedb0b666c4ef200974c9c6e7e2bdb3edf3022d698"
 CHANGES: dict[str, Any] = {
     "backbone": "resnet34",
     "weights_digest": "w" * 63 + "v",
@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "pool": "max",
     "storage": "float16",
     "precision": "bf16",
+    "numerics": "channels-first",
     "device_kind": "cuda",
     "batch_size": 2,
     "shard_rows": 12,
@@ -38,7 +39,8 @@ def test_golden_key() -> None:
     assert SCHEMA_VERSION == 2
     assert key.canonical() == (
         '{"backbone":"resnet18","batch_size":4,"dataset_digest":"' + "d" * 64 + '",'
-        '"device_kind":"cpu","module":"layer3.1","pool":"avg","precision":"fp32","preprocess":'
+        '"device_kind":"cpu","module":"layer3.1","numerics":"channels-last, '
+        'BatchNorm folded","pool":"avg","precision":"fp32","preprocess":'
         '{"interpolation":"bilinear","mean":[0.485,0.456],"size":[32,32]},"schema":2,'
         '"shard_rows":8,"split":"train","storage":"float32","versions":"torch 2.13",'
         '"weights_digest":"' + "w" * 64 + '"}'

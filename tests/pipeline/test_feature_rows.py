@@ -19,7 +19,7 @@ N_FEATURES = 5
 
 def written(store: FeatureStore, split: str, X: np.ndarray) -> FeatureSet:
     key = FeatureKey(
-        backbone="net", weights_digest="w", dataset_digest="d", split=split, preprocess={},
+        backbone="net", weights_digest="w", dataset_digest="d", split=split, preprocess={}, numerics="plain",
         module="layer", pool="avg", storage="float32", precision="fp32", device_kind="cpu",
         batch_size=4, shard_rows=8, versions="made 1.0",
     )  # fmt: skip
