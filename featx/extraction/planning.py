@@ -132,26 +132,33 @@ def check_budget(
     store: FeatureStore,
     memory_budget: int,
 ) -> None:
-    """Refuse what would fill the disk, or whose shards would not fit in memory.
+    """Refuse what would fill the disk, or whose rows would not fit in memory on their way to it.
 
     Raises
     ------
     BudgetExceeded
         Says what is needed, what there is, and what pooling would need.
     """
+    from featx.cache.keys import item_bytes
+    from featx.cache.streaming import chunk_rows_for
+
     missing = [item for item in planned if not item.cached]
     needed = sum(item.n_bytes * (item.n_rows - item.rows_done) // item.n_rows for item in missing)
     free = store.free_bytes()
     if needed > free:
         raise BudgetExceeded(over_budget_message("The features", needed, "disk", free, points))
-    # One shard per cut is collected while its encoded copy is written.
+    # Of each cut a chunk of rows is collected while the one before is written.
     widest = {item.cut: item for item in missing}
     buffers = sum(
-        2 * 4 * item.n_features * min(item.key.shard_rows, item.n_rows) for item in widest.values()
-    )
+        2 * item.n_features * item_bytes(item.key.storage)
+        * chunk_rows_for(item.n_features, item.key.storage, min(item.key.shard_rows, item.n_rows))
+        for item in widest.values()
+    )  # fmt: skip
     if buffers > memory_budget:
         raise BudgetExceeded(
-            over_budget_message("The shards", buffers, "memory", memory_budget, points)
+            over_budget_message(
+                "Rows on their way to the disk", buffers, "memory", memory_budget, points
+            )
         )
 
 

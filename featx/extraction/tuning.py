@@ -229,10 +229,10 @@ def _digest(about: dict[str, Any]) -> str:
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
     """Return what an earlier run found, None where there is nothing that can be used."""
-    from featx.cache import fsio
+    from featx.cache import fsread
 
     try:
-        data = fsio.read(path, _LONGEST)
+        data = fsread.read(path, _LONGEST)
         kept: dict[str, Any] | None = None if data is None else json.loads(bytes(data))
         usable = kept is not None and kept["about"] == about and set(kept["found"]) == set(_FIELDS)
     except (CacheError, ValueError, KeyError, TypeError):

@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused_before_it_starts(backbone, split, store, m
     points = cut_points(backbone, CUTS, settings)
     plan = list(plan_split(backbone, points, split, store, settings).values())
     check_budget(plan, points, store, 10**9)
-    with pytest.raises(BudgetExceeded, match=r"shards .*--memory-budget.*--pool avg"):
+    with pytest.raises(BudgetExceeded, match=r"on their way .*--memory-budget.*--pool avg"):
         check_budget(plan, points, store, 1000)
     monkeypatch.setattr(type(store), "free_bytes", lambda self: 10_000)
     with pytest.raises(BudgetExceeded, match=r"10 kB is free on the disk.* --pool avg"):

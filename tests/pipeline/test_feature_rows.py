@@ -19,9 +19,9 @@ N_FEATURES = 5
 
 def written(store: FeatureStore, split: str, X: np.ndarray) -> FeatureSet:
     key = FeatureKey(
-        backbone="net", weights_digest="w", dataset_digest="d", split=split, preprocess={}, numerics="plain",
+        backbone="net", weights_digest="w", dataset_digest="d", split=split, preprocess={},
         module="layer", pool="avg", storage="float32", precision="fp32", device_kind="cpu",
-        batch_size=4, shard_rows=8, versions="made 1.0",
+        numerics="plain", batch_size=4, shard_rows=8, versions="made 1.0",
     )  # fmt: skip
     with store.writer(key, n_rows=len(X), n_features=X.shape[1]) as writer:
         writer.append(X, np.zeros(len(X), dtype=np.int64))
