@@ -12,11 +12,15 @@ from featx.extraction.planning import (
     memory_budget_bytes,
     plan_split,
 )
+from featx.extraction.profiling import CutCost, NetworkProfile, StageCost, profile_network
 from featx.extraction.settings import Settings, cut_points, make_settings
 
 __all__ = [
+    "CutCost",
+    "NetworkProfile",
     "PlannedSet",
     "Settings",
+    "StageCost",
     "check_budget",
     "cut_points",
     "extract",
@@ -25,4 +29,5 @@ __all__ = [
     "make_settings",
     "memory_budget_bytes",
     "plan_split",
+    "profile_network",
 ]
