@@ -1,23 +1,31 @@
-"""The table of docs/performance.md, made of the JSON files under benchmarks/results/."""
+"""The tables of docs/performance.md, made of the JSON files under benchmarks/results/."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-BEGIN, END = "<!-- extraction -->\n", "<!-- end of extraction -->"
+# Points of accuracy that a faster variant may cost.
+ACCURACY_LIMIT = 0.2
 NOTHING = (
     "No machine has been measured yet: `make bench`, then "
     "`python benchmarks/suite.py --write-docs`.\n"
 )
+NO_ACCURACY = (
+    "Not measured yet: `python benchmarks/accuracy.py --data-dir DIR --weights FILE`, then "
+    "`python benchmarks/suite.py --write-docs`.\n"
+)
 
 
-def in_page(page: str, results: list[dict[str, Any]]) -> str:
-    """Return a page with the part between its markers made anew."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(page):
-        raise ValueError(f"The page has no part between {BEGIN.strip()} and {END}.")
-    return pattern.sub(lambda _: BEGIN + text(results) + END, page)
+def in_page(page: str, results: list[dict[str, Any]], accuracies: list[dict[str, Any]]) -> str:
+    """Return a page with the parts between its markers made anew."""
+    for name, made in (("extraction", text(results)), ("accuracy", accuracy_text(accuracies))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if not pattern.search(page):
+            raise ValueError(f"The page has no part between {begin.strip()} and {end}.")
+        page = pattern.sub(lambda _, part=begin + made + end: part, page)
+    return page
 
 
 def text(results: list[dict[str, Any]]) -> str:
@@ -25,6 +33,35 @@ def text(results: list[dict[str, Any]]) -> str:
     if not results:
         return NOTHING
     return "\n".join([_lines(results), *(_machine(result) for result in results)])
+
+
+def accuracy_text(results: list[dict[str, Any]]) -> str:
+    """Return what faster arithmetic and smaller storage did to accuracies."""
+    return "\n".join(map(_accuracies, results)) or NO_ACCURACY
+
+
+def _accuracies(result: dict[str, Any]) -> str:
+    images = ", ".join(f"{n:,} {name}" for name, n in result["images"].items())
+    header = [
+        "px", "cut", "variant", "validation", "difference, points", "test", "difference, points",
+    ]  # fmt: skip
+    rows = [header, ["---:", "---", "---", "---:", "---:", "---:", "---:"]]
+    worst = 0.0
+    for row in result["rows"]:
+        cells = [f"{row['size']} ({result['pool'][str(row['size'])]})", f"`{row['cut']}`"]
+        cells.append(row["variant"])
+        for split in ("val", "test"):
+            found = row[split]
+            worst = min(worst, 100 * found["difference"])
+            low, apart, high = (100 * found[key] for key in ("low", "difference", "high"))
+            cells += [f"{found['accuracy']:.4f}", f"{apart:+.2f} ({low:+.2f} to {high:+.2f})"]
+        rows.append(cells)
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return (
+        f"{_title(result['machine'])}: {images} images, weights {result['weights']}. The largest "
+        f"loss is {abs(worst):.2f} points; the limit is {ACCURACY_LIMIT:g}. In brackets the paired "
+        f"95 % interval of the difference to plain fp32.\n\n{table}\n"
+    )
 
 
 def _lines(results: list[dict[str, Any]]) -> str:

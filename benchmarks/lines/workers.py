@@ -37,11 +37,14 @@ class Side:
         Its keyword arguments; JSON.
     path : str
         A folder for PYTHONPATH in front of the environment's own packages.
+    warm_up : bool
+        Whether it runs once before it is measured.
     """
 
     call: str
     settings: Mapping[str, Any]
     path: str = ""
+    warm_up: bool = True
 
 
 class Worker:
@@ -57,13 +60,14 @@ class Worker:
         env["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         words = ["-m", "lines.side", side.call, json.dumps(side.settings), str(threads)]
+        words += ["warm-up"] if side.warm_up else []
         self._process = subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=env,
         )  # fmt: skip
 
     def ready(self) -> None:
-        """Wait until it is set up and has run once."""
+        """Wait until it is set up and warm."""
         self._answer()
 
     def round(self) -> dict[str, Any]:
