@@ -30,7 +30,7 @@ def key(n_features: int) -> FeatureKey:
     return FeatureKey(
         backbone="made", weights_digest="w" * 64, dataset_digest="d" * 64, split="train",
         preprocess={}, module="layer", pool="avg", storage="float32", precision="fp32",
-        device_kind="cpu", batch_size=BATCH, shard_rows=rows, versions="made 1.0",
+        numerics="channels-last", device_kind="cpu", batch_size=BATCH, shard_rows=rows, versions="made 1.0",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ PACKAGES = (
     "pillow",
     "safetensors",
 )
+CPUINFO = Path("/proc/cpuinfo")
+# What Linux calls processors that multiply bf16 by themselves: x86 (AVX-512, AMX) and Arm.
+_BF16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 CGROUP = Path("/sys/fs/cgroup")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -77,12 +80,86 @@ def device_name(device: str) -> str:
 
 def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        match = re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.MULTILINE)
+    if CPUINFO.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
         if match:
             return match.group(1).strip()
     return platform.processor() or platform.machine()
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the processor multiplies bf16 by itself; False where the system is silent.
+
+    Without it torch computes bf16 in software, several times slower than fp32.
+    """
+    if not CPUINFO.is_file():
+        return False
+    lines = re.findall(r"^(?:flags|Features)\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    return any(_BF16_FLAGS & set(line.split()) for line in lines)
+
+
+def fast_precisions(device: torch.device) -> tuple[str, ...]:
+    """Return the precisions that a device computes faster than fp32, the best first.
+
+    bf16 comes before fp16 because it cannot overflow where fp32 does not.
+    """
+    import torch
+
+    if device.type == "cpu":
+        return ("bf16",) if cpu_has_bf16() else ()
+    if device.type == "cuda":
+        # Tensor cores take fp16 from Volta on (7.0), bf16 from Ampere on (8.0).
+        major = torch.cuda.get_device_capability(device)[0]
+        return ("bf16", "fp16") if major >= 8 else ("fp16",) if major == 7 else ()
+    return ()
+
+
+def pick_precision(precision: str, allow: Collection[str], device: torch.device) -> str:
+    """Return the precision that is asked for; of ``auto`` the fastest that is allowed here.
+
+    Parameters
+    ----------
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        What was asked.
+    allow : collection of str
+        Precisions below fp32 that ``auto`` may take; without any it is fp32 everywhere.
+    device : torch.device
+        Where it will run.
+    """
+    if precision != "auto":
+        return precision
+    return next((fast for fast in fast_precisions(device) if fast in allow), "fp32")
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether torch.compile finds what it needs: a C++ compiler, or Triton for a GPU."""
+    import importlib.util
+    import shutil
+
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    compilers = (os.environ.get("CXX") or "", "g++", "clang++", "cl")
+    return any(shutil.which(name) for name in compilers if name)
+
+
+@contextlib.contextmanager
+def torch_threads(n: int | None) -> Iterator[None]:
+    """Let torch compute with `n` threads while the ``with`` block lasts; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        if n is not None:
+            torch.set_num_threads(before)
+
+
+def user_cache_dir() -> Path:
+    """Return featx' folder in the user's cache folder (XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "featx"
 
 
 def n_cpus() -> int:

@@ -84,7 +84,7 @@ def bare(
 ) -> Callable[[], dict[str, Any]]:
     """The forward pass alone, with the same settings, on one batch that lies on the device."""
     from featx.backbones import Capture
-    from featx.extraction.forward import _numerics
+    from featx.extraction.forward import arithmetic
     from lines.limits import status
 
     backbone = made.backbone(network)
@@ -94,7 +94,10 @@ def bare(
     x = made.inputs(backbone, batch_size, size, batch_size)[0].to(settings.device)
 
     def passes() -> None:
-        with Capture(backbone, [cut], settings.pool) as capture, _numerics(settings):
+        capturing = Capture(
+            backbone, [cut], settings.pool, settings.numerics, batch_size=batch_size
+        )
+        with arithmetic(settings), capturing as capture:
             for start in range(0, n, batch_size):
                 last = capture(x[: n - start])
         # Waits for a device that runs behind.

@@ -1,6 +1,6 @@
 """The process of one side: ``python -m lines.side MODULE:FUNCTION JSON THREADS [warm-up]``.
 
-Sets up, runs once unmeasured if it shall, writes a line, and then measures a round per line it reads.
+Sets up, runs once unmeasured if it shall, writes a line, and then measures a round per line read.
 """
 
 from __future__ import annotations

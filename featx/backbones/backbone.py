@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from featx.backbones.compiled import LastCompiled
 from featx.backbones.cuts import CutNames
+from featx.backbones.folding import Folds, find_folds
+from featx.backbones.numerics import Numerics
 from featx.backbones.pooling import NO_CLASS_TOKEN, Pooling, parse_pooling, poolings_of
-from featx.backbones.probe import BATCH, CutPoint, Seen, Trace, kind_and_shape, parents, trace
+from featx.backbones.probe import (
+    BATCH,
+    CutPoint,
+    Seen,
+    Trace,
+    kind_and_shape,
+    parameters_up_to,
+    parents,
+    trace,
+)
 from featx.backbones.registry import Network
+from featx.backbones.trunk import Trunk, make_trunk
 from featx.backbones.weight_files import inside
 from featx.backbones.weights import WeightsInfo
 from featx.errors import ShapeError, UsageError, WeightsError
@@ -42,6 +55,8 @@ class Backbone:
         Classifier modules whose weights did not come; cuts at or behind them are refused.
     notes : tuple of str
         What a user should know of the weights, one sentence each.
+    last_compiled : LastCompiled
+        Kept for `Capture`.
     """
 
     def __init__(
@@ -66,6 +81,8 @@ class Backbone:
         self.notes = notes
         self._names = CutNames(model, network.model, self.short_name)
         self._traces: dict[tuple[int, int], Trace] = {}
+        self._folds: Folds | None = None
+        self.last_compiled = LastCompiled()
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, weights={self.weights.tag!r})"
@@ -176,6 +193,28 @@ class Backbone:
         found = self._trace(self.image_size)
         self._output(module, cut, found)
         return module
+
+    def trunk(self, modules: Collection[str], numerics: Numerics) -> Trunk:
+        """Return what computes the outputs of `modules` with these numerics.
+
+        It is the network itself where that is plain, else a working copy.
+
+        Parameters
+        ----------
+        modules : collection of str
+            The library's own names.
+        numerics : Numerics
+            How to compute.
+        """
+        if numerics.plain:
+            return Trunk(self.model)
+        found = self._trace(self.image_size)
+        deepest = max(modules, key=lambda module: found.seen[module].order)
+        if numerics.fold and self._folds is None:
+            self._folds = find_folds(self.model, self.image_size)
+        return make_trunk(
+            self.model, self._folds or Folds(), numerics, parameters_up_to(found, deepest)
+        )
 
     def channels_last(self) -> bool:
         """Return whether maps whose shape does not tell are (N, H, W, C), as in Swin networks."""

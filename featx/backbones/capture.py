@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from featx.backbones.pooling import poolings_of
+from featx.backbones.compiled import CompiledPass, state_of
+from featx.backbones.numerics import PLAIN, Numerics
+from featx.backbones.pooling import Pooling, poolings_of
 from featx.backbones.probe import kind_and_shape
 from featx.errors import ShapeError, UsageError
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from featx.backbones.backbone import Backbone
+    from featx.backbones.trunk import Trunk
+
+Keep = Callable[["torch.Tensor"], None]
 
 
 class _DeepestCutReached(Exception):
@@ -31,11 +36,17 @@ class Capture:
     Parameters
     ----------
     backbone : Backbone
-        The network.
+        The network; where the numerics are not plain, a working copy of it runs instead. Move it
+        to its device before the block begins.
     cuts : sequence of str
-        Any of their names.
+        Any of their names. What comes out at one of them does not depend on which others there
+        are, but for the last digits of compiled networks.
     pool : str or mapping of cut to str
         See `featx.backbones.pooling.parse_pooling`.
+    numerics : Numerics
+        How to compute. A precision below fp32 is that of `torch.autocast`.
+    batch_size : int
+        Images a batch, which compiled networks need: smaller batches are filled up.
 
     Raises
     ------
@@ -49,24 +60,42 @@ class Capture:
     """
 
     def __init__(
-        self, backbone: Backbone, cuts: Sequence[str], pool: str | Mapping[str, str] = "avg"
+        self,
+        backbone: Backbone,
+        cuts: Sequence[str],
+        pool: str | Mapping[str, str] = "avg",
+        numerics: Numerics = PLAIN,
+        *,
+        batch_size: int = 1,
     ) -> None:
         if not cuts:
             raise UsageError("No cut is given. Name at least one.")
         self._backbone = backbone
         self._poolings = poolings_of(cuts, pool)
-        self._cuts_at: dict[str, list[str]] = {}
+        self._numerics = numerics
+        self._batch_size = batch_size
+        cuts_at: dict[str, list[str]] = {}
         for cut in self._poolings:
-            self._cuts_at.setdefault(backbone.check_cut(cut), []).append(cut)
-        self._handles: list[Any] = []
-        self._image_size = (0, 0)
-        self._n_images = 0
-        self._values: dict[str, torch.Tensor] = {}
+            cuts_at.setdefault(backbone.check_cut(cut), []).append(cut)
+        self._cuts_at = {module: tuple(cuts) for module, cuts in cuts_at.items()}
+        self._hooks: _Hooks | None = None
+        self._run: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None
 
     def __enter__(self) -> Capture:
-        for module, cuts in self._cuts_at.items():
-            target = self._backbone.model.get_submodule(module)
-            self._handles.append(target.register_forward_hook(self._hook(module, cuts)))
+        if self._numerics.compile:
+            self._run = self._run_compiled
+            return self
+        trunk = self._backbone.trunk(self._cuts_at, self._numerics)
+        hooks = self._hooks = _Hooks(self._backbone, self._cuts_at, self._poolings)
+        hooks.attach(trunk)
+
+        def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
+            hooks.expect(x)
+            with contextlib.suppress(_DeepestCutReached):
+                trunk.model(x)
+            return hooks.values
+
+        self._run = run
         return self
 
     def __exit__(
@@ -75,8 +104,10 @@ class Capture:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._run = None
+        if self._hooks is not None:
+            self._hooks.remove()
+            self._hooks = None
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch up to the deepest cut.
@@ -100,22 +131,109 @@ class Capture:
         """
         import torch
 
-        if not self._handles:
+        if self._run is None:
             raise RuntimeError("Use Capture in a 'with' block: its hooks live as long as that.")
-        self._values = {}
+        n_images = len(x)
+        if self._numerics.compile and n_images < self._batch_size:
+            x = torch.cat([x, x[-1:].expand(self._batch_size - n_images, *x.shape[1:])])
+        if not self._numerics.plain:
+            x = x.contiguous(
+                memory_format=torch.channels_last
+                if self._numerics.channels_last
+                else torch.contiguous_format
+            )
+        with torch.inference_mode(), self._autocast(x.device.type):
+            values = self._run(x)
+        return {cut: values[cut][:n_images] for cut in self._poolings}
+
+    def _autocast(self, device_type: str) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        if self._numerics.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[self._numerics.precision]
+        return torch.autocast(device_type, dtype=dtype)
+
+    def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run a batch through the compiled pass of these cuts; compile it where it is new."""
+        key = (
+            tuple(self._cuts_at.items()),
+            tuple(self._poolings.items()),
+            (self._numerics, tuple(x.shape)),
+            state_of(self._backbone.model),
+        )
+
+        def make() -> CompiledPass:
+            # Its hooks stay, on a working copy that nobody else has.
+            trunk = self._backbone.trunk(self._cuts_at, self._numerics)
+            hooks = _Hooks(self._backbone, self._cuts_at, self._poolings, stop=False)
+            hooks.attach(trunk)
+            hooks.expect(x)
+            # In an order that does not depend on how the cuts were asked for.
+            names = [cut for module in sorted(self._cuts_at) for cut in self._cuts_at[module]]
+            return CompiledPass(trunk.model, hooks.values, names)
+
+        return self._backbone.last_compiled.get(key, make)(x)
+
+
+class _Hooks:
+    """Hooks that keep what modules of a trunk put out, pooled.
+
+    Attributes
+    ----------
+    values : dict of str to Tensor
+        By cut, of the last batch.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        cuts_at: Mapping[str, Sequence[str]],
+        poolings: Mapping[str, Pooling],
+        *,
+        stop: bool = True,
+    ) -> None:
+        self.values: dict[str, torch.Tensor] = {}
+        self._backbone = backbone
+        self._cuts_at = cuts_at
+        self._poolings = poolings
+        self._stop = stop
+        self._handles: list[Any] = []
+        self._n_images = 0
+        self._image_size = (0, 0)
+
+    def attach(self, trunk: Trunk) -> None:
+        """Register the hooks."""
+        for module, cuts in self._cuts_at.items():
+            keep = self._keep(module, cuts)
+            # A convolution whose BatchNorm is folded in puts out what stands behind both.
+            conv = trunk.same.get(module)
+            if conv is None:
+                target = trunk.model.get_submodule(module)
+                self._handles.append(target.register_forward_hook(_on_output(keep)))
+            else:
+                target = trunk.model.get_submodule(conv)
+                before = _on_input(keep, trunk.unfolded[conv])
+                self._handles.append(target.register_forward_pre_hook(before))
+
+    def remove(self) -> None:
+        """Remove the hooks and forget the values."""
+        while self._handles:
+            self._handles.pop().remove()
+        self.values = {}
+
+    def expect(self, x: torch.Tensor) -> None:
+        """Forget the last batch; one of the shape of `x` comes next."""
+        self.values = {}
         self._n_images = len(x)
         self._image_size = (x.shape[-2], x.shape[-1])
-        with torch.inference_mode(), contextlib.suppress(_DeepestCutReached):
-            self._backbone.model(x)
-        values, self._values = self._values, {}
-        return {cut: values[cut] for cut in self._poolings}
 
-    def _hook(self, module: str, cuts: Sequence[str]) -> Any:
-        """Return the hook that keeps a module's output, pooled for each of its cuts."""
+    def _keep(self, module: str, cuts: Sequence[str]) -> Keep:
+        """Return what keeps a module's output, pooled for each of its cuts."""
         prefix_tokens, class_token = self._backbone.prefix_tokens(module)
         channels_last = self._backbone.channels_last()
 
-        def hook(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+        def keep(output: torch.Tensor) -> None:
             kind, _, nhwc = kind_and_shape(
                 tuple(output.shape), self._image_size, channels_last=channels_last
             )
@@ -128,10 +246,28 @@ class Capture:
                 )
             values = output.permute(0, 3, 1, 2) if nhwc else output
             for cut in cuts:
-                self._values[cut] = self._poolings[cut].apply(
+                self.values[cut] = self._poolings[cut].apply(
                     values, kind, prefix_tokens=prefix_tokens, class_token=class_token
                 )
-            if len(self._values) == len(self._poolings):
+            if self._stop and len(self.values) == len(self._poolings):
                 raise _DeepestCutReached
 
-        return hook
+        return keep
+
+
+def _on_output(keep: Keep) -> Any:
+    """Return the hook of a module that keeps what it puts out."""
+
+    def hook(layer: nn.Module, args: Any, output: torch.Tensor) -> None:
+        keep(output)
+
+    return hook
+
+
+def _on_input(keep: Keep, unfolded: nn.Module) -> Any:
+    """Return the hook of a folded convolution that keeps what it would put out by itself."""
+
+    def hook(layer: nn.Module, args: Any) -> None:
+        keep(unfolded(*args))
+
+    return hook

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from featx.errors import ShapeError
@@ -181,17 +182,10 @@ def trace(
 
 def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
     """Run on the meta device, or for real where that fails."""
-    import torch
-
     parameters = dict(model.named_parameters())
     first_name = {id(parameter): name for name, parameter in parameters.items()}
-    shapes = {name: tensor.to("meta") for name, tensor in parameters.items()}
-    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
-
-    def dry(x: torch.Tensor) -> object:
-        return torch.func.functional_call(model, {**shapes, **buffers}, (x,))
-
     try:
+        dry, shapes = on_meta(model)
         found = _watch(model, image_size, dry, shapes, "meta")
     except Exception:
         # Data-dependent code, or tensors that are no buffers: only a real pass tells.
@@ -202,6 +196,30 @@ def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
         if first in found.first_use:
             found.first_use[name] = found.first_use[first]
     return found
+
+
+def on_meta(
+    model: nn.Module,
+) -> tuple[Callable[[torch.Tensor], object], dict[str, torch.Tensor]]:
+    """Return the network as a function of images on the meta device, and its parameters there."""
+    import torch
+
+    shapes = {name: tensor.to("meta") for name, tensor in model.named_parameters()}
+    moved = {id(tensor): shapes[name] for name, tensor in model.named_parameters()}
+    moved |= {id(tensor): tensor.to("meta") for tensor in model.buffers()}
+    # Every place that holds a tensor, once: with a module that has two names functional_call's own
+    # handling of tied tensors would put back what it has put in.
+    places = {
+        f"{prefix}.{key}" if prefix else key: moved[id(tensor)]
+        for prefix, module in model.named_modules()
+        for key, tensor in chain(module._parameters.items(), module._buffers.items())
+        if tensor is not None
+    }
+
+    def dry(x: torch.Tensor) -> object:
+        return torch.func.functional_call(model, places, (x,), tie_weights=False)
+
+    return dry, shapes
 
 
 def _watch(

@@ -10,7 +10,7 @@ from typing import Any
 
 from featx.errors import UnknownName, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the cache format: of the key, the manifest and the shards."""
 
 ITEM_BYTES = {"float32": 4, "float16": 2}
@@ -57,6 +57,8 @@ class FeatureKey:
         Type of the stored values.
     precision : {"fp32", "bf16", "fp16"}
         Type the network computed in.
+    numerics : str
+        What else changes the last digits: memory order, folding, compilation.
     device_kind : {"cpu", "cuda", "mps"}
         Kind of device the network ran on.
     batch_size : int
@@ -81,6 +83,7 @@ class FeatureKey:
     pool: str
     storage: str
     precision: str
+    numerics: str
     device_kind: str
     batch_size: int
     shard_rows: int

@@ -20,16 +20,17 @@ def extract(
     """
     recipe = recipe_from_flags(settings)
     from featx.cli.console import ConsoleProgress, out
-    from featx.cli.plans import plan_table, summary
+    from featx.cli.plans import plan_table, summary, tell_tuning
     from featx.pipeline import extract_all, make_plan, prepare, tracked_run
 
-    prepared = prepare(recipe)
+    progress = ConsoleProgress()
+    prepared = prepare(recipe, progress)
+    tell_tuning(prepared)
     plan = make_plan(prepared)
     if dry_run:
         out().print(plan_table(prepared, plan))
         out().print(summary(prepared, plan))
         return
-    progress = ConsoleProgress()
     for note in prepared.backbone.notes:
         progress.say(note)
     progress.say(summary(prepared, plan))

@@ -14,6 +14,7 @@ _FIELDS = (
     *PANELS["Images"],
     "device",
     "precision",
+    "allow",
 )
 
 

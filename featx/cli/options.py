@@ -23,12 +23,11 @@ PANELS = {
         "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
         "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end",
         "warmup_epochs", "step_epochs", "step_gamma", "label_smoothing", "augment",
-        "patience", "monitor", "keep", "clip_norm", "ema", "channels_last", "compile",
-        "resume",
+        "patience", "monitor", "keep", "clip_norm", "ema", "resume",
     ),
     "Machine": (
-        "device", "precision", "batch_size", "storage", "workers", "jobs", "memory_budget",
-        "rebuild",
+        "device", "precision", "allow", "channels_last", "fold", "compile", "threads", "tune",
+        "batch_size", "storage", "workers", "jobs", "memory_budget", "rebuild",
     ),
     "Places": (
         "name", "cache_dir", "out", "exhibits", "map_method", "repeats", "track", "published",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featx.cli.console import table
+from featx.cli.console import out, table
 from featx.text import human_bytes
 
 if TYPE_CHECKING:
@@ -47,6 +47,22 @@ def summary(prepared: Prepared, plan: Plan) -> str:
     return (
         f"{plan.images_to_extract:,} images through {backbone.short_name}{random} at "
         f"{f'{size} px' if size else 'their native size'}, {len(prepared.points)} cuts, on "
-        f"{settings.device}: {human_bytes(plan.bytes_to_write)} of features to write to {where}, "
+        f"{settings.device} ({settings.numerics}): {human_bytes(plan.bytes_to_write)} of features "
+        f"to write to {where}, "
         f"{human_bytes(prepared.store.free_bytes())} free."
+    )
+
+
+def tell_tuning(prepared: Prepared) -> None:
+    """Print what ``tune`` measured and chose, if it was asked for."""
+    tuning = prepared.tuning
+    if tuning is None:
+        return
+    rows = [
+        (trial.what, f"{trial.images_per_s:,.1f}", "kept" if trial.kept else "")
+        for trial in tuning.trials
+    ]
+    when = "found by an earlier run" if tuning.remembered else "kept for later runs with --tune"
+    out().print(
+        table(f"Settings of this machine, {when}", ("setting", "images/s", ""), rows, (0, 2))
     )

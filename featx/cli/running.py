@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     """Run a recipe, or print its plan."""
     from featx.cli.console import ConsoleProgress, out, tell_places
-    from featx.cli.plans import plan_table, summary
+    from featx.cli.plans import plan_table, summary, tell_tuning
     from featx.pipeline import jobs_that_fit, make_plan, prepare_fit, run_prepared
 
     progress = ConsoleProgress()
-    prepared = prepare_fit(recipe)
+    prepared = prepare_fit(recipe, progress)
+    tell_tuning(prepared)
     plan = make_plan(prepared)
     jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)
     if dry_run:

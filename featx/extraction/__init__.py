@@ -14,6 +14,7 @@ from featx.extraction.planning import (
 )
 from featx.extraction.profiling import CutCost, NetworkProfile, StageCost, profile_network
 from featx.extraction.settings import Settings, cut_points, make_settings
+from featx.extraction.tuning import Trial, Tuning, tune
 
 __all__ = [
     "CutCost",
@@ -21,6 +22,8 @@ __all__ = [
     "PlannedSet",
     "Settings",
     "StageCost",
+    "Trial",
+    "Tuning",
     "check_budget",
     "cut_points",
     "extract",
@@ -30,4 +33,5 @@ __all__ = [
     "memory_budget_bytes",
     "plan_split",
     "profile_network",
+    "tune",
 ]

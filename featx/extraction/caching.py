@@ -57,6 +57,7 @@ def extract_to_store(
         When the disk refuses; what was published stays.
     """
     points = cut_points(backbone, cuts, settings)
+    settings = settings.of_pass(points.values())
     planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)
     found = {}
     for cut, item in planned.items():
@@ -141,10 +142,14 @@ def _write_split(
         label = f"extract {backbone.short_name} {split.name}"
         with progress.task(label, len(split), "images", done=start) as advance:
             if start < len(split):
+                modules = {point.module for point in points.values()}
+                # A compiled pass computes all of its cuts: others would give other last digits.
+                others = [module for module in settings.compiled_for if module not in modules]
                 for row, features in forward_batches(
-                    backbone, list(points), split.images, settings, batch_size, start=start
+                    backbone, [*points, *others], split.images, settings, batch_size, start=start
                 ):
-                    for cut, values in features.items():
+                    for cut in points:
+                        values = features[cut]
                         # Cuts have shards of different length: some are ahead after a restart.
                         skip = max(0, min(writers[cut].next_row - row, len(values)))
                         rows = slice(row + skip, row + len(values))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
-from featx.machine import plain_fp32
+from featx.machine import keep_freed_memory, plain_fp32, torch_threads
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone
@@ -54,7 +54,9 @@ def forward_batches(
     backbone.to(device)
     batches = images.batches(batch_size, start=start, geometry=geometry, workers=settings.workers)
     row = start
-    with Capture(backbone, cuts, settings.pool) as capture, _numerics(settings):
+    numerics = settings.numerics
+    capturing = Capture(backbone, cuts, settings.pool, numerics, batch_size=batch_size)
+    with arithmetic(settings), capturing as capture:
         for batch in batches:
             x = settings.preprocess.to_input(
                 torch.from_numpy(batch), device, already_sized=geometry is not None
@@ -67,13 +69,14 @@ def forward_batches(
 
 
 @contextlib.contextmanager
-def _numerics(settings: Settings) -> Iterator[None]:
-    """Hold the arithmetic to the precision that was asked for, whatever the caller has set."""
+def arithmetic(settings: Settings) -> Iterator[None]:
+    """Hold threads and precision to what was asked for, whatever the caller has set."""
     import torch
 
-    dtype = torch.float16 if settings.precision == "fp16" else torch.bfloat16
-    enabled = settings.precision != "fp32"
-    with plain_fp32(), torch.autocast(settings.device.type, dtype=dtype, enabled=enabled):
+    keep_freed_memory()
+    kind = settings.device.type
+    # A precision below fp32 is switched on by `Capture`.
+    with plain_fp32(), torch_threads(settings.threads), torch.autocast(kind, enabled=False):
         yield
 
 

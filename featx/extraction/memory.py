@@ -32,6 +32,10 @@ def extract(
     precision: str = "fp32",
     batch_size: int | str = "auto",
     workers: int | str = 0,
+    channels_last: bool = True,
+    fold: bool = True,
+    compile: bool = False,
+    threads: int | str = "auto",
     memory_budget: int | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, np.ndarray]:
@@ -54,6 +58,11 @@ def extract(
     workers : int or "auto"
         Processes that decode image files. More than 0 needs a script's work to stand under
         ``if __name__ == "__main__":``.
+    channels_last, fold, compile : bool
+        How the network computes: memory order of maps, BatchNorm folded into convolutions,
+        torch.compile. They change the last digits of the features and the time.
+    threads : int or "auto"
+        Of torch; ``auto`` leaves their number as it is.
     memory_budget : int, optional
         Bytes the result may take. Default: 80 % of the free memory.
 
@@ -82,6 +91,7 @@ def extract(
         backbone, source.size, decodes=isinstance(source, FileImages), image_size=image_size,
         pool=pool, crop=crop, interpolation=interpolation,
         device=device, precision=precision, batch_size=batch_size, workers=workers,
+        channels_last=channels_last, fold=fold, compile=compile, threads=threads,
     )  # fmt: skip
     points = cut_points(backbone, cuts, settings)
     shapes = {cut: (len(source), point.n_pooled) for cut, point in points.items()}

@@ -43,11 +43,18 @@ def feature_key(
         pool=settings.pool,
         storage=settings.storage,
         precision=settings.precision,
+        numerics=_numerics(settings),
         device_kind=settings.device.type,
         batch_size=batch_size,
         shard_rows=shard_rows_for(point.n_pooled, batch_size, settings.storage),
         versions=_versions_that_matter(backbone),
     )
+
+
+def _numerics(settings: Settings) -> str:
+    """Return what changes the last digits besides the precision: ``channels-last, ...``."""
+    modules = " ".join(settings.compiled_for)
+    return ", ".join(settings.numerics.parts()) + (f" for {modules}" if settings.compile else "")
 
 
 def _versions_that_matter(backbone: Backbone) -> str:
@@ -101,6 +108,7 @@ def plan_split(
     from featx.cache import FeatureStore
 
     planned = {}
+    settings = settings.of_pass(points.values())
     for cut, point in points.items():
         keys = [feature_key(backbone, split, settings, point, b) for b in settings.batch_sizes()]
         done = {key: 0 if rebuild else store.progress(key) for key in keys}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import UsageError
-from featx.extraction.forward import _numerics, is_out_of_memory, out_of_memory
+from featx.extraction.forward import arithmetic, is_out_of_memory, out_of_memory
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -191,15 +191,19 @@ def _profile(
     """Measure with batches of one size."""
     import torch
 
-    model = backbone.model
+    numerics = settings.numerics
     watched = {
         point.module: point
         for point in sorted([*points, *ends.values()], key=lambda point: point.order)
     }
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch_size, 3, *settings.input_size, generator=generator).to(settings.device)
+    x = torch.randn(batch_size, 3, *settings.input_size, generator=generator).to(
+        settings.device,
+        memory_format=torch.channels_last if numerics.channels_last else torch.contiguous_format,
+    )
+    model = backbone.trunk(watched, numerics).model
     clock = _CudaClock() if settings.device.type == "cuda" else _Clock(settings.device)
-    with _numerics(settings), _marking(model, watched, clock):
+    with _as_extraction(settings), _marking(model, watched, clock):
         passes = []
         with (
             progress.task(f"profile {backbone.short_name}", WARM_UP + repeats, "passes") as advance,
@@ -212,7 +216,7 @@ def _profile(
                 if turn >= WARM_UP:
                     passes.append(clock.seconds())
                 advance(1)
-    with _numerics(settings):
+    with _as_extraction(settings):
         memory = _memory_between(model, list(watched), x)
     times = {module: np.array([found[module] for found in passes]) for module in (*watched, "")}
     medians = {module: float(np.median(found)) for module, found in times.items()}
@@ -239,11 +243,22 @@ def _profile(
         seconds=medians[""],
         weights_bytes=sum(
             tensor.numel() * tensor.element_size()
-            for tensor in (*model.parameters(), *model.buffers())
+            for tensor in (*backbone.model.parameters(), *backbone.model.buffers())
         ),
         stages=tuple(_stages(list(watched.values()), ends, medians, memory, whole, batch_size)),
         cuts=tuple(cost(point) for point in points),
     )
+
+
+@contextlib.contextmanager
+def _as_extraction(settings: Settings) -> Iterator[None]:
+    """Compute as extraction does."""
+    import torch
+
+    kind = settings.device.type
+    dtype = torch.float16 if settings.precision == "fp16" else torch.bfloat16
+    with arithmetic(settings), torch.autocast(kind, dtype, enabled=settings.precision != "fp32"):
+        yield
 
 
 def _stages(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from featx.backbones.numerics import PRECISIONS, Numerics
 from featx.errors import ShapeError, UsageError
-from featx.machine import n_cpus, pick_device
+from featx.machine import can_compile, n_cpus, pick_device, pick_precision
 
 if TYPE_CHECKING:
     import torch
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
     from featx.data import Preprocess
 
-PRECISIONS = ("fp32", "bf16", "fp16")
 # First choice of `auto`; halved when memory runs out. 64 images fill the cores of a CPU.
 AUTO_BATCH = {"cpu": 64, "mps": 64, "cuda": 256}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How features are computed: everything of a run that changes their values.
+    """How features are computed, every default decided.
 
     Attributes
     ----------
@@ -42,6 +42,14 @@ class Settings:
         Type of the cached values.
     workers : int
         Processes that decode image files.
+    channels_last, fold, compile : bool
+        See `featx.backbones.numerics.Numerics`.
+    threads : int or None
+        Of torch, for the forward pass; None leaves their number as it is. They change no bit.
+    auto_batch : int or None
+        First choice of ``batch_size="auto"``; None is `AUTO_BATCH`.
+    compiled_for : tuple of str
+        Modules of a compiled pass, whose last digits may depend on them; see `of_pass`.
     """
 
     preprocess: Preprocess
@@ -52,12 +60,29 @@ class Settings:
     batch_size: int | str = "auto"
     storage: str = "float32"
     workers: int = 0
+    channels_last: bool = True
+    fold: bool = True
+    compile: bool = False
+    threads: int | None = None
+    auto_batch: int | None = None
+    compiled_for: tuple[str, ...] = ()
+
+    @property
+    def numerics(self) -> Numerics:
+        """The arithmetic of the forward pass."""
+        return Numerics(self.precision, self.channels_last, self.fold, self.compile)
+
+    def of_pass(self, points: Iterable[CutPoint]) -> Settings:
+        """Return the settings of a pass with these cuts; of a part of them they stay."""
+        if not self.compile or self.compiled_for:
+            return self
+        return replace(self, compiled_for=tuple(sorted(point.module for point in points)))
 
     def batch_sizes(self) -> list[int]:
         """Return the batch sizes to try, the largest first."""
         if self.batch_size != "auto":
             return [int(self.batch_size)]
-        first = AUTO_BATCH[self.device.type]
+        first = self.auto_batch or AUTO_BATCH[self.device.type]
         return [first >> k for k in range(first.bit_length())]
 
 
@@ -75,6 +100,11 @@ def make_settings(
     batch_size: int | str = "auto",
     storage: str = "float32",
     workers: int | str = "auto",
+    allow: Collection[str] = (),
+    channels_last: bool = True,
+    fold: bool = True,
+    compile: bool = False,
+    threads: int | str = "auto",
 ) -> Settings:
     """Return settings with every ``auto`` decided for these images on this machine.
 
@@ -88,18 +118,29 @@ def make_settings(
         Whether the images are files: ``workers="auto"`` is then a process per core.
     image_size : int, "auto", "native" or None
         Pixels a side; ``auto`` is the weights' own; ``native`` (None) leaves images as they are.
+    precision : {"fp32", "bf16", "fp16", "auto"}
+        ``auto`` is the fastest of fp32 and those in `allow` that this device is made for.
+    threads : int or "auto"
+        ``auto`` leaves torch's own number.
 
     Raises
     ------
     ShapeError
         When ``native`` is asked of images of many sizes.
     UsageError
-        When the device is not there.
+        When the device is not there, or nothing to compile with.
     """
     from featx.data import resolve_crop
 
-    if precision not in PRECISIONS:
-        raise UsageError(f"Precision '{precision}' is not known. Valid: {', '.join(PRECISIONS)}.")
+    if precision not in (*PRECISIONS, "auto"):
+        valid = ", ".join((*PRECISIONS, "auto"))
+        raise UsageError(f"Precision '{precision}' is not known. Valid: {valid}.")
+    where = pick_device(device)
+    if compile and not can_compile(where):
+        missing = "the package triton" if where.type == "cuda" else "a C++ compiler (g++, clang++)"
+        raise UsageError(
+            f"compile needs {missing}, and there is none here. Install it, or leave --compile out."
+        )
     wanted = backbone.preprocess.image_size if image_size == "auto" else image_size
     side = None if wanted in (None, "native") else int(wanted)
     preprocess = backbone.preprocess.with_size(
@@ -119,11 +160,15 @@ def make_settings(
         preprocess=preprocess,
         input_size=enters,
         pool=pool,
-        device=pick_device(device),
-        precision=precision,
+        device=where,
+        precision=pick_precision(precision, allow, where),
         batch_size=batch_size,
         storage=storage,
         workers=(n_cpus() if decodes else 0) if workers == "auto" else int(workers),
+        channels_last=channels_last,
+        fold=fold,
+        compile=compile,
+        threads=None if threads == "auto" else int(threads),
     )
 
 

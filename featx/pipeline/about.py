@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _FILES = ("weights", "dataset")
 
 
-def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, Any]:
+def about_run(
+    recipe: Recipe, device: str, *, numerics: str = "", command: str = ""
+) -> dict[str, Any]:
     """Return the fields that records of every kind share.
 
     Parameters
@@ -31,6 +33,8 @@ def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, An
     recipe : Recipe
     device : str
         Where it ran.
+    numerics : str
+        How the network computed, in words.
     command : str
         What repeats it. Default: `repeat_command`.
     """
@@ -49,7 +53,7 @@ def about_run(recipe: Recipe, device: str, *, command: str = "") -> dict[str, An
             platform=platform.system() + " " + platform.machine(),
             cpu=cpu_name(),
             n_cpus=n_cpus(),
-            device=device_name(device),
+            device=": ".join(part for part in (device_name(device), numerics) if part),
             versions=versions(),
         ),
     }

@@ -166,6 +166,7 @@ def _from_files(recipe: Recipe, files: Sequence[Path]) -> _Sources:
         interpolation=recipe.interpolation,
         device=recipe.device,
         precision=recipe.precision,
+        allow=recipe.allow,
         workers=0,
     )
     titles = [path.name for path in files]

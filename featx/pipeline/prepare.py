@@ -14,13 +14,17 @@ from featx.errors import DataError, RecipeError, UsageError, quoted
 from featx.extraction import (
     PlannedSet,
     Settings,
+    Tuning,
     check_budget,
     cut_points,
     make_settings,
     memory_budget_bytes,
     plan_split,
+    tune,
 )
+from featx.extraction.tuning import FREE
 from featx.machine import pick_device
+from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
@@ -41,6 +45,8 @@ class Prepared:
     points : dict of str to CutPoint
         By the cut's name as the recipe writes it, in order of execution.
     store : FeatureStore
+    tuning : Tuning or None
+        What ``tune`` has measured.
     """
 
     recipe: Recipe
@@ -49,6 +55,7 @@ class Prepared:
     settings: Settings
     points: dict[str, CutPoint]
     store: FeatureStore
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Plan:
         return sum(left.values())
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
     """Load images and network of a recipe and find its cuts.
 
     Raises
@@ -145,13 +152,41 @@ def prepare(recipe: Recipe) -> Prepared:
         batch_size=recipe.batch_size,
         storage=recipe.storage,
         workers=recipe.workers,
+        allow=recipe.allow,
+        channels_last=recipe.channels_last,
+        fold=recipe.fold,
+        compile=recipe.compile,
+        threads=recipe.threads,
     )
     points = cut_points(backbone, recipe.cuts, settings)
     in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
-    return Prepared(recipe, dataset, backbone, settings, in_order, FeatureStore(recipe.cache_path))
+    store = FeatureStore(recipe.cache_path)
+    tuning = _tuned(recipe, backbone, list(points.values()), settings, progress)
+    settings = tuning.settings if tuning else settings
+    return Prepared(recipe, dataset, backbone, settings, in_order, store, tuning)
 
 
-def prepare_fit(recipe: Recipe) -> Prepared:
+def _tuned(
+    recipe: Recipe,
+    backbone: Backbone,
+    points: list[CutPoint],
+    settings: Settings,
+    progress: Progress,
+) -> Tuning | None:
+    """Return what is measured of the settings that the recipe leaves open; None if unasked."""
+    if not recipe.tune:
+        return None
+    left_open = {name for name in FREE if name not in recipe.model_fields_set}
+    if recipe.precision == "auto":
+        left_open.add("precision")
+    left_open |= {name for name in ("batch_size", "threads") if getattr(recipe, name) == "auto"}
+    precisions = ("fp32", *recipe.allow)
+    return tune(
+        backbone, points, settings, free=left_open, precisions=precisions, progress=progress
+    )
+
+
+def prepare_fit(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
     """Prepare a recipe whose heads will be fitted.
 
     Raises
@@ -159,7 +194,7 @@ def prepare_fit(recipe: Recipe) -> Prepared:
     DataError
         When there is nothing to tell apart, besides what `prepare` raises.
     """
-    prepared = prepare(recipe)
+    prepared = prepare(recipe, progress)
     classes = prepared.dataset.classes.values()
     if len(classes) < 2:
         raise DataError(

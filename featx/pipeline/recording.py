@@ -48,7 +48,9 @@ def make_record(
     """
     recipe = prepared.recipe
     return RunRecord(
-        **about_run(recipe, str(prepared.settings.device)),
+        **about_run(
+            recipe, str(prepared.settings.device), numerics=str(prepared.settings.numerics)
+        ),
         dataset=dataset_record(prepared.dataset),
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],

@@ -63,7 +63,7 @@ def run_tracked(
     recipe: Recipe, *, parent: str | None = None, progress: Progress = SILENT
 ) -> RunRecord:
     """Run a recipe as one run of a tracked study; see `run`."""
-    prepared = prepare_fit(recipe)
+    prepared = prepare_fit(recipe, progress)
     plan = make_plan(prepared)
     record, _ = run_prepared(prepared, plan, parent=parent, progress=progress)
     return record

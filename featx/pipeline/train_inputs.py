@@ -99,6 +99,9 @@ def cached_part(prepared: PreparedTraining) -> CachedPart | None:
         precision=prepared.settings.precision,
         storage=prepared.recipe.storage,
         workers=prepared.workers,
+        channels_last=prepared.recipe.channels_last,
+        fold=prepared.recipe.fold,
+        threads=None if prepared.recipe.threads == "auto" else prepared.recipe.threads,
     )
     try:
         for module in reversed(before[-_TRIES:]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featx.data import FileImages, load_dataset, resolve_crop
 from featx.errors import DataError, RecipeError, UsageError, quoted
 from featx.extraction import memory_budget_bytes
-from featx.machine import n_cpus, pick_device
+from featx.machine import n_cpus, pick_device, pick_precision
 from featx.pipeline.prepare import check_writable
 from featx.recipes import DEFAULT_LR, DEFAULT_TRAIN_BATCH
 from featx.training import (
@@ -177,7 +177,7 @@ def train_settings(recipe: Recipe, mode: str) -> TrainSettings:
         monitor=recipe.monitor,
         keep_best=recipe.val != 0 if recipe.keep == "auto" else recipe.keep == "best",
         clip_norm=recipe.clip_norm,
-        precision=recipe.precision,
+        precision=pick_precision(recipe.precision, recipe.allow, pick_device(recipe.device)),
         ema=recipe.ema,
         channels_last=recipe.channels_last,
         compile=recipe.compile,

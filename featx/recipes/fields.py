@@ -76,8 +76,20 @@ class SharedFields(BaseModel):
         0, description="Seed of hold-out, limits, random weights and solvers."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Arithmetic of the forward pass."
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "fp32",
+        description="Arithmetic of the forward pass; auto: the fastest of fp32 and --allow here.",
+    )
+    allow: Annotated[tuple[Literal["bf16", "fp16"], ...], BeforeValidator(split_commas)] = Field(
+        (), description="Precisions that --precision auto may take besides fp32: bf16,fp16."
+    )
+    channels_last: bool = Field(True, description="Memory order of maps: faster on most machines.")
+    fold: bool = Field(
+        True, description="Fold BatchNorms into the convolutions before them when extracting."
+    )
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    threads: Count | Literal["auto"] = Field(
+        "auto", description="Of torch, when extracting; auto: as torch decides."
     )
     batch_size: Count | Literal["auto"] = Field(
         "auto", description="Images a batch; auto halves it when memory runs out."
@@ -123,6 +135,11 @@ class SharedFields(BaseModel):
 
 class ProbeFields(SharedFields):
     """What a linear probe needs besides: a pretrained network, cuts, a head."""
+
+    tune: bool = Field(
+        False,
+        description="Measure how this machine extracts fastest, once; what was set stays as it is.",
+    )
 
     backbone: str = Field(
         "resnet50", description="A torchvision or timm network: resnet50, vgg16, timm/NAME."

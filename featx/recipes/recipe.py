@@ -16,8 +16,8 @@ from featx.recipes.train_fields import CompareFields, LoopFields, Mode, TrainFie
 
 # Fields that say where and how fast a run works, or what stands beside it: they change no result.
 PLACES = (
-    "name", "data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "memory_budget",
-    "resume", "track", "published", "exhibits", "map_method",
+    "name", "data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "threads",
+    "memory_budget", "resume", "track", "published", "exhibits", "map_method",
 )  # fmt: skip
 DEFAULT_C = {"svm": 12.0, "logistic": 1.0}
 DEFAULT_LR = {"scratch": 1e-3, "frozen": 1e-3, "finetune": 1e-4, "lp-ft": 1e-4}
@@ -59,6 +59,15 @@ class Recipe(CompareFields):
             if name in self.model_fields_set and name not in valid:
                 tasks = " or ".join(task for task, names in TASK_FIELDS.items() if name in names)
                 raise ValueError(f"{name} belongs to task {tasks}, and this is task {self.task}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_auto_chooses_a_precision(self) -> Recipe:
+        if self.allow and self.precision != "auto":
+            raise ValueError(
+                f"allow is {','.join(self.allow)}: it says what precision auto may take, and "
+                f"precision is {self.precision}. Leave allow out, or take precision auto"
+            )
         return self
 
     @model_validator(mode="after")

@@ -64,8 +64,6 @@ class LoopFields(ProbeFields):
     ema: Share | None = Field(
         None, description="Decay of a moving average of the weights, which is then kept: 0.999."
     )
-    channels_last: bool = Field(True, description="Memory order of maps: faster on most machines.")
-    compile: bool = Field(False, description="Compile the network with torch.compile.")
     resume: bool = Field(
         False,
         description="Continue from the last checkpoint of this very run. Studies and comparisons "

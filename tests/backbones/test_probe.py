@@ -289,6 +289,22 @@ def test_a_shared_parameter_is_known_by_all_its_names() -> None:
     assert found.seen[""].n_parameters == 9 + 3 + 3
 
 
+def test_a_module_with_two_names_has_its_tensors_back_after_a_pass() -> None:
+    class TwoNames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.around = nn.Sequential(self.conv)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.around(x)
+
+    model = TwoNames().eval().requires_grad_(False)
+    wanted = model.conv.weight.clone()
+    trace(model, (8, 8), native_size=8, name="two names")
+    assert torch.equal(model.conv.weight, wanted)
+
+
 def test_a_real_pass_names_parameters_too() -> None:
     found = trace(Stubborn().eval(), (8, 8), native_size=8, name="stubborn")
     assert parameters_up_to(found, "conv") == {"conv.weight", "conv.bias"}

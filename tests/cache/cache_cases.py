@@ -22,6 +22,7 @@ def make_key(**changes: Any) -> FeatureKey:
         "pool": "avg",
         "storage": "float32",
         "precision": "fp32",
+        "numerics": "channels-last, BatchNorm folded",
         "device_kind": "cpu",
         "batch_size": BATCH,
         "shard_rows": SHARD_ROWS,

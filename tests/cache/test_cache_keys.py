@@ -15,7 +15,7 @@ from featx.cache import SCHEMA_VERSION, FeatureKey, keys, shard_rows_for
 from featx.errors import UnknownName, UsageError
 
 # From sha256sum, given the text in the test below.
-GOLDEN = "0169bc1a5e8717c739ee813f9a99864559031f504363f49c090e36da6294dfc5"
+GOLDEN = "bd6777924d44ee166b9655dedb0b666c4ef200974c9c6e7e2bdb3edf3022d698"
 CHANGES: dict[str, Any] = {
     "backbone": "resnet34",
     "weights_digest": "w" * 63 + "v",
@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "pool": "max",
     "storage": "float16",
     "precision": "bf16",
+    "numerics": "channels-first",
     "device_kind": "cuda",
     "batch_size": 2,
     "shard_rows": 12,
@@ -35,11 +36,12 @@ CHANGES: dict[str, Any] = {
 
 def test_golden_key() -> None:
     key = make_key()
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
     assert key.canonical() == (
         '{"backbone":"resnet18","batch_size":4,"dataset_digest":"' + "d" * 64 + '",'
-        '"device_kind":"cpu","module":"layer3.1","pool":"avg","precision":"fp32","preprocess":'
-        '{"interpolation":"bilinear","mean":[0.485,0.456],"size":[32,32]},"schema":1,'
+        '"device_kind":"cpu","module":"layer3.1","numerics":"channels-last, '
+        'BatchNorm folded","pool":"avg","precision":"fp32","preprocess":'
+        '{"interpolation":"bilinear","mean":[0.485,0.456],"size":[32,32]},"schema":2,'
         '"shard_rows":8,"split":"train","storage":"float32","versions":"torch 2.13",'
         '"weights_digest":"' + "w" * 64 + '"}'
     )
@@ -82,7 +84,7 @@ def test_equal_numbers_of_different_types_are_told_apart() -> None:
 
 def test_the_schema_version_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_key().digest
-    monkeypatch.setattr(keys, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(keys, "SCHEMA_VERSION", 3)
     assert make_key().digest != before
 
 

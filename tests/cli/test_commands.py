@@ -280,8 +280,41 @@ def test_cache_commands_list_verify_and_find_damage() -> None:
     assert rebuilt.exit_code == 0, rebuilt.output
 
 
+def test_a_plan_says_how_the_network_will_compute() -> None:
+    result = featx("extract", *SMALL, "--cut", "layer1", "--dry-run", "--precision", "auto")
+    assert result.exit_code == 0, result.output
+    assert "on cpu (fp32, channels-last, BatchNorm folded)" in squeezed(result.output)
+    plain = featx(
+        "extract", *SMALL, "--cut", "layer1", "--dry-run", "--no-fold", "--no-channels-last"
+    )
+    assert "on cpu (fp32, channels-first)" in squeezed(plain.output)
+
+
+def test_tune_prints_what_it_measured_and_remembers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(
+        "featx.extraction.tuning._one_pass",
+        lambda backbone, modules, settings: 2.0 if settings.channels_last else 1.0,
+    )
+    words = ("extract", *SMALL, "--cut", "layer1", "--batch-size", "8", "--tune", "--dry-run")
+    first, second = featx(*words), featx(*words)
+    assert first.exit_code == 0, first.output
+    assert "kept for later runs with --tune" in first.output
+    assert "found by an earlier run" in second.output
+    for result in (first, second):
+        assert re.search(r"fp32, channels-first, BatchNorm folded .*8\.0.*kept", result.output)
+        assert "on cpu (fp32, channels-first, BatchNorm folded)" in squeezed(result.output)
+
+
+def test_what_auto_may_take_is_refused_without_auto() -> None:
+    result = featx("extract", *SMALL, "--cut", "layer1", "--allow", "bf16", "--dry-run")
+    assert result.exit_code == 2
+    assert "Leave allow out, or take precision auto" in squeezed(result.output)
+
+
 def test_doctor_finds_what_is_here(tmp_path: Path) -> None:
     result = featx("doctor", "--data-dir", str(tmp_path))
+    assert "bf16 on the processor" in result.output
     assert result.exit_code == 0, result.output
     for word in ("torch", "devices", "cifar10", "weights", "cache", "writable", "featx demo"):
         assert word in result.stdout

@@ -406,7 +406,8 @@ def exhibits_elsewhere(folder: Path) -> object:
 
 KEY = FeatureKey(
     backbone="net", weights_digest="w" * 64, dataset_digest="d" * 64, split="train", preprocess={},
-    module="layer", pool="avg", storage="float32", precision="fp32", device_kind="cpu",
+    module="layer", pool="avg", storage="float32", precision="fp32",
+    numerics="channels-last", device_kind="cpu",
     batch_size=4, shard_rows=8, versions="made 1.0",
 ).describe()  # fmt: skip
 

@@ -1,0 +1,107 @@
+"""How fast a network runs to a cut: featx' working copies against plain hooks with a stop.
+
+Noise instead of images, no decoding, no cache: `Capture` alone. The variants take turns, so that
+whatever else the machine does hits them all; the figures are medians.
+
+    python benchmarks/forward.py --rounds 5 --threads 2
+    python benchmarks/forward.py --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+
+import featx
+from featx.backbones import Capture
+from featx.backbones.numerics import PLAIN, Numerics
+from featx.machine import cpu_has_bf16, cpu_name, keep_freed_memory, plain_fp32, versions
+
+# Network, pixels a side, images a batch, cut: the cases of docs/performance.md.
+CASES = (
+    ("resnet50", 64, 64, "layer3"),
+    ("vgg16", 64, 32, "features.30"),
+    ("resnet18", 224, 16, "layer4"),
+    ("timm/vit_tiny_patch16_224", 224, 16, "norm"),
+    ("convnext_tiny", 64, 32, "features"),
+    ("timm/tf_efficientnet_lite0", 64, 64, "stage4"),
+)
+VARIANTS = {
+    "plain": PLAIN,
+    "channels-last": Numerics(channels_last=True),
+    "folded": Numerics(fold=True),
+    "folded, channels-last": Numerics(channels_last=True, fold=True),
+}
+BF16 = {"bf16": Numerics("bf16", channels_last=True, fold=True)}
+COMPILED = {"compiled": Numerics(channels_last=True, fold=True, compile=True)}
+
+
+def measure(
+    name: str, side: int, batch: int, cut: str, variants: dict[str, Numerics], rounds: int
+) -> dict[str, float]:
+    """Return the images a second of each variant, medians of `rounds` turns."""
+    backbone = featx.load_backbone(name, "none")
+    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    times: dict[str, list[float]] = {variant: [] for variant in variants}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(plain_fp32())
+        # The plain one last: working copies made while its hooks are there would have them too.
+        captures = {
+            variant: stack.enter_context(
+                Capture(backbone, [cut], "avg", variants[variant], batch_size=batch)
+            )
+            for variant in sorted(variants, key=lambda variant: variants[variant].plain)
+        }
+        for turn in range(rounds + 1):
+            for variant, capture in captures.items():
+                start = time.perf_counter()
+                capture(x)
+                if turn:
+                    times[variant].append(time.perf_counter() - start)
+    return {variant: batch / statistics.median(seconds) for variant, seconds in times.items()}
+
+
+def results(
+    cases: tuple[tuple[str, int, int, str], ...], variants: dict[str, Numerics], rounds: int
+) -> Iterator[dict]:
+    """Yield a row per case: images a second, and how many times plain hooks that is."""
+    for name, side, batch, cut in cases:
+        speeds = measure(name, side, batch, cut, variants, rounds)
+        yield {
+            "network": name, "side": side, "batch": batch, "cut": cut, "images_per_s": speeds,
+            "ratio": {variant: speed / speeds["plain"] for variant, speed in speeds.items()},
+        }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--case", action="append", help="Networks to measure. Default: all.")
+    parser.add_argument("--bf16", action="store_true", default=cpu_has_bf16())
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--json", action="store_true", help="One JSON object per line.")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    variants = VARIANTS | (BF16 if args.bf16 else {}) | (COMPILED if args.compile else {})
+    if not args.json:
+        print(f"{cpu_name()}, {args.threads} threads, torch {versions()['torch']}")
+    chosen = tuple(case for case in CASES if not args.case or case[0] in args.case)
+    for row in results(chosen, variants, args.rounds):
+        if args.json:
+            print(json.dumps(row), flush=True)
+            continue
+        print(f"{row['network']} {row['side']} px, batches of {row['batch']}, cut {row['cut']}")
+        for variant, speed in row["images_per_s"].items():
+            print(f"  {variant:24}{speed:10.1f} images/s{row['ratio'][variant]:8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A cut network translated by torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class CompiledPass:
+    """A network whose hooks keep values, compiled as one function from images to these values.
+
+    Nothing ends the pass at the deepest cut: what stands behind it gives no value, and the
+    compiler leaves out what nobody asks for. On a GPU the kernels are replayed as a CUDA graph.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A working copy with hooks that fill `values`, for this object alone.
+    values : dict of str to Tensor
+        What the hooks fill.
+    names : sequence of str
+        Its keys.
+    """
+
+    def __init__(self, model: nn.Module, values: dict[str, torch.Tensor], names: list[str]) -> None:
+        import torch
+
+        def run(x: torch.Tensor) -> list[torch.Tensor]:
+            model(x)
+            # Taken out again, so that every call begins with what the first one began with.
+            return [values.pop(name) for name in names]
+
+        self._names = names
+        self._run: Callable[[torch.Tensor], list[torch.Tensor]] = torch.compile(
+            run,
+            dynamic=False,
+            mode="reduce-overhead" if next(model.parameters()).is_cuda else None,
+        )
+
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the values of a batch; every new shape or memory order is compiled anew."""
+        found = self._run(x)
+        if x.is_cuda:
+            # The graph's next replay writes where this one did.
+            found = [value.clone() for value in found]
+        return dict(zip(self._names, found, strict=True))
+
+
+class LastCompiled:
+    """The compiled pass that was used last: a run of three splits compiles once."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._pass: CompiledPass | None = None
+
+    def get(self, key: Hashable, make: Callable[[], CompiledPass]) -> CompiledPass:
+        """Return the pass of a key, made anew where the last one was another."""
+        if self._pass is None or key != self._key:
+            self._pass, self._key = None, None
+            self._pass, self._key = make(), key
+        return self._pass
+
+
+def state_of(model: nn.Module) -> tuple[Any, ...]:
+    """Return what changes when a tensor of a network is replaced, moved or written to."""
+    return tuple(
+        (id(tensor), tensor.device, 0 if tensor.is_inference() else tensor._version)
+        for tensor in chain(model.parameters(), model.buffers())
+    )

@@ -1,0 +1,58 @@
+"""How a network computes: everything that changes the last digits of its features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from featx.errors import UnknownName
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The arithmetic of a forward pass.
+
+    All of these give the same features up to rounding, but not the same bits, and so they are part
+    of a cache's key. Threads are not: oneDNN gave the same bits with one thread and with two.
+
+    Attributes
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+        Type that convolutions and matrix products compute in; features leave as float32.
+    channels_last : bool
+        Memory order of maps: positions before channels.
+    fold : bool
+        BatchNorms become part of the convolutions before them.
+    compile : bool
+        Whether torch.compile translates the network.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+    fold: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UnknownName("Precision", self.precision, PRECISIONS)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the network runs as its library built it."""
+        return self == PLAIN
+
+    def __str__(self) -> str:
+        return ", ".join([self.precision, *self.parts()])
+
+    def parts(self) -> list[str]:
+        """Return everything but the precision, in words."""
+        parts = [
+            "channels-last" if self.channels_last else "channels-first",
+            "BatchNorm folded" if self.fold else "",
+            "compiled" if self.compile else "",
+        ]
+        return [part for part in parts if part]
+
+
+PLAIN = Numerics()

@@ -1,0 +1,143 @@
+"""`tune` keeps the fastest of what is open, and says the same the next time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from featx.extraction import cut_points, make_settings, tune, tuning
+from featx.extraction.tuning import FREE
+
+
+@pytest.fixture
+def settings(backbone, split):
+    return make_settings(backbone, split.images.size, image_size="native")
+
+
+@pytest.fixture
+def points(backbone, settings):
+    return list(cut_points(backbone, ["layer1"], settings).values())
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tuning, "can_compile", lambda device: True)
+    monkeypatch.setattr(tuning, "n_cpus", lambda: 4)
+
+
+def stopwatch(monkeypatch, seconds_of) -> list:
+    """Let each setting take the seconds that a function of it says; return what was measured."""
+    measured = []
+
+    def one_pass(backbone, modules, settings):
+        measured.append(settings)
+        return seconds_of(settings)
+
+    monkeypatch.setattr(tuning, "_one_pass", one_pass)
+    return measured
+
+
+def per_image(settings) -> float:
+    """Seconds that make channels-first, bf16, batches of 32 and 2 threads the best."""
+    cost = 1.0
+    cost *= 1.0 if settings.channels_last else 0.5
+    cost *= 0.5 if settings.precision == "bf16" else 1.0
+    cost *= 0.8 if settings.batch_sizes()[0] == 32 else 1.0
+    cost *= 0.7 if settings.threads == 2 else 1.0
+    cost *= 2.0 if settings.compile else 1.0
+    return cost * settings.batch_sizes()[0]
+
+
+def test_the_fastest_is_kept_and_remembered(backbone, points, settings, monkeypatch) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    found = tune(backbone, points, settings, free=FREE, precisions=("fp32", "bf16"))
+    best = replace(settings, channels_last=False, precision="bf16", auto_batch=32, threads=2)
+    assert found.settings == best
+    assert not found.remembered
+    assert [trial.what for trial in found.trials if trial.kept] == [
+        "fp32, channels-first, BatchNorm folded", "bf16, channels-first, BatchNorm folded",
+        "batches of 32", "2 threads", "bf16, channels-first, BatchNorm folded",
+    ]  # fmt: skip
+    measured.clear()
+    again = tune(backbone, points, settings, free=FREE, precisions=("fp32", "bf16"))
+    assert measured == []
+    assert again.settings == best
+    assert again.remembered
+    assert again.trials == found.trials
+
+
+def test_what_is_set_stays_and_what_is_not_allowed_is_not_tried(
+    backbone, points, settings, monkeypatch
+) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    fixed = replace(settings, batch_size=8)
+    found = tune(backbone, points, fixed, free=("threads", "precision"), precisions=("fp32",))
+    assert found.settings == replace(fixed, threads=2)
+    assert {setting.precision for setting in measured} == {"fp32"}
+    assert all(s.channels_last and s.fold and not s.compile for s in measured)
+    assert {s.batch_sizes()[0] for s in measured} == {8}
+
+
+def test_a_gain_within_the_noise_changes_nothing(backbone, points, settings, monkeypatch) -> None:
+    stopwatch(monkeypatch, lambda s: s.batch_sizes()[0] * (1.0 if s == settings else 0.98))
+    assert tune(backbone, points, settings, free=FREE).settings == settings
+
+
+def test_settings_are_measured_in_turns(backbone, points, settings, monkeypatch) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    tune(backbone, points, settings, free=("channels_last", "fold"))
+    assert len(measured) == 4 * (tuning.ROUNDS + 1)
+    assert measured[:4] == measured[4:8]
+    assert len(set(map(str, measured[:4]))) == 4
+
+
+def test_what_does_not_fit_in_memory_is_not_chosen(backbone, points, settings, monkeypatch) -> None:
+    def seconds(chosen):
+        if chosen.batch_sizes()[0] > 64:
+            raise MemoryError
+        return chosen.batch_sizes()[0] ** 0.5
+
+    stopwatch(monkeypatch, seconds)
+    assert tune(backbone, points, settings, free=("batch_size",)).settings == settings
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"about": {}}', "null"])
+def test_a_damaged_file_is_measured_again(
+    backbone, points, settings, monkeypatch, tmp_path, text
+) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    found = tune(backbone, points, settings, free=("threads",))
+    (file,) = (tmp_path / "featx" / "tuned").iterdir()
+    file.write_text(text)
+    measured.clear()
+    assert tune(backbone, points, settings, free=("threads",)).settings == found.settings
+    assert measured
+
+
+def test_another_size_cut_or_machine_is_another_question(
+    backbone, points, settings, monkeypatch
+) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+
+    def asks(points=points, settings=settings, free=("threads",), precisions=("fp32",)) -> bool:
+        measured.clear()
+        tune(backbone, points, settings, free=free, precisions=precisions)
+        return bool(measured)
+
+    assert asks()
+    assert not asks()
+    assert asks(settings=replace(settings, input_size=(64, 64)))
+    assert asks(points=list(cut_points(backbone, ["layer2"], settings).values()))
+    assert asks(free=("threads", "fold"))
+    monkeypatch.setattr(tuning, "cpu_name", lambda: "another processor")
+    assert asks()
+
+
+def test_a_real_measurement(backbone, points, settings, monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "ROUNDS", 1)
+    small = replace(settings, batch_size=2)
+    found = tune(backbone, points, small, free=("channels_last",))
+    assert len(found.trials) == 2
+    assert all(trial.images_per_s > 0 for trial in found.trials)
