@@ -70,10 +70,11 @@ def _flags() -> list[str]:
     """Return the flags of this call, without folders: they are this machine's."""
     kept, words = [], iter(sys.argv[1:])
     for word in words:
-        if word in ("--folder", "--peers"):
-            next(words, None)
-        else:
+        name, has_value, _ = word.partition("=")
+        if name not in ("--folder", "--peers", "--out"):
             kept.append(word)
+        elif not has_value:
+            next(words, None)
     return kept
 
 

@@ -159,7 +159,8 @@ def _against_peers(
     compared = {name: ratios(times[name], times["featx"]) for name in sides if name != "featx"}
     for line in lines:
         line.settings, line.rounds = ours, times
-        line.beside = {name: found["value"] for name, found in compared.items()}
+        if line.name != "cut-thingsvision":
+            line.beside = {name: found["value"] for name, found in compared.items()}
         if line.name in ("cut-thingsvision", "stages"):
             if options.peers_missing:
                 line.reason = options.peers_missing
