@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint format wheel tables clean
+.PHONY: help install demo test faults bench lint format wheel tables clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: $(VENV)/installed  ## Run the whole test suite
 
 faults: $(VENV)/installed  ## Break the cache on purpose, some minutes long, and write docs/reliability.md
 	$(BIN)/python benchmarks/reliability.py
+
+bench: $(VENV)/installed  ## Measure extraction beside the machine's limit and other tools, about 40 minutes
+	$(BIN)/python benchmarks/suite.py
+	$(BIN)/python benchmarks/suite.py --write-docs
 
 lint: $(VENV)/installed  ## Check format, style and types
 	$(BIN)/ruff format --check .

@@ -12,12 +12,16 @@ from featx.extraction.planning import (
     memory_budget_bytes,
     plan_split,
 )
+from featx.extraction.profiling import CutCost, NetworkProfile, StageCost, profile_network
 from featx.extraction.settings import Settings, cut_points, make_settings
 from featx.extraction.tuning import Trial, Tuning, tune
 
 __all__ = [
+    "CutCost",
+    "NetworkProfile",
     "PlannedSet",
     "Settings",
+    "StageCost",
     "Trial",
     "Tuning",
     "check_budget",
@@ -28,5 +32,6 @@ __all__ = [
     "make_settings",
     "memory_budget_bytes",
     "plan_split",
+    "profile_network",
     "tune",
 ]

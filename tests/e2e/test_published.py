@@ -26,6 +26,12 @@ def test_the_tables_of_the_readme_are_those_of_the_records() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_tables_of_the_performance_page_are_those_of_the_measurements() -> None:
+    command = [sys.executable, str(REPO / "benchmarks" / "suite.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.parent.name)
 def test_a_published_report_is_what_its_record_renders(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / path.parent.name

@@ -1,0 +1,1 @@
+"""The parts of benchmarks/suite.py: one line of docs/performance.md's table of extraction each."""

@@ -1,0 +1,160 @@
+"""What the machine can do at most: convolutions per precision, memory, disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Channels in and out, kernel, side of the map, images: shapes of VGG and ResNet at which oneDNN is
+# at its best, each some 4 to 15 GFLOP.
+SHAPES = ((128, 128, 3, 28, 32), (256, 256, 3, 14, 32), (64, 64, 3, 56, 32), (512, 512, 3, 14, 16))
+
+
+def has_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 itself."""
+    path = Path("/proc/cpuinfo")
+    return path.is_file() and "avx512_bf16" in path.read_text()
+
+
+def status(field: str) -> int:
+    """Return a field of /proc/self/status in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(text.split(f"{field}:")[1].split()[0])
+
+
+def convolution(
+    precision: str = "fp32", shapes: int = len(SHAPES), device: str = "cpu"
+) -> Callable[[], dict[str, Any]]:
+    """The highest rate of `SHAPES` in both memory orders, in GFLOP/s."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    jobs = []
+    for n_in, n_out, kernel, side, n in SHAPES[:shapes]:
+        for order in (torch.contiguous_format, torch.channels_last):
+            conv = torch.nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
+            conv = conv.to(device, dtype, memory_format=order)
+            x = torch.randn(n, n_in, side, side).to(device, dtype).contiguous(memory_format=order)
+            jobs.append((2e-9 * n_in * n_out * kernel**2 * side**2 * n, conv, x))
+
+    def run() -> dict[str, Any]:
+        best, start = 0.0, time.perf_counter()
+        with torch.inference_mode():
+            for gflop, conv, x in jobs:
+                # The first one reorders weights and touches memory.
+                for _ in range(3):
+                    began = time.perf_counter()
+                    conv(x).sum().item() if device != "cpu" else conv(x)
+                    best = max(best, gflop / (time.perf_counter() - began))
+        return {"s": time.perf_counter() - start, "gflops": best}
+
+    return run
+
+
+def memory_copy(n_bytes: int) -> Callable[[], dict[str, Any]]:
+    """Copying a block that is larger than the caches, in GB copied a second."""
+    import torch
+
+    source = torch.ones(n_bytes // 4)
+    target = torch.zeros_like(source)
+
+    def run() -> dict[str, Any]:
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds = time.perf_counter() - start
+        return {"s": seconds, "gb_per_s": n_bytes / seconds / 1e9}
+
+    return run
+
+
+def disk(folder: str, n_bytes: int) -> Callable[[], dict[str, Any]]:
+    """Writing a file and waiting for the disk, then reading it without the system's copy."""
+    path = Path(folder) / "disk.bin"
+    block = os.urandom(1 << 22)
+
+    def run() -> dict[str, Any]:
+        start = time.perf_counter()
+        with path.open("wb") as file:
+            for _ in range(n_bytes // len(block)):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            # Without this the next line would read from memory.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        written = time.perf_counter()
+        with path.open("rb", buffering=0) as file:
+            while file.read(len(block)):
+                pass
+        ended = time.perf_counter()
+        path.unlink()
+        size = n_bytes // len(block) * len(block) / 1e9
+        return {
+            "s": ended - start,
+            "write_gb_per_s": size / (written - start),
+            "read_gb_per_s": size / (ended - written),
+        }
+
+    return run
+
+
+def about(threads: int) -> dict[str, Any]:
+    """Return what the machine is; nothing that names it."""
+    import torch
+
+    from featx.machine import available_memory_bytes, cpu_name, device_name, n_cpus, versions
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {
+        "processor": cpu_name(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "avx512_bf16": has_bf16(),
+        "cores": n_cpus(),
+        "threads": threads,
+        "memory_gb": round(available_memory_bytes() / 1e9),
+        "device": device_name(device),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def name_of(machine: dict[str, Any]) -> str:
+    """Return a file's name for a machine: processor, cores, device."""
+    device = machine["device"].partition("(")[2].strip(")") or machine["device"]
+    words = f"{machine['processor']} {machine['cores']} cores {device}".lower()
+    return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+
+
+def measured(folder: Path, repeats: int, threads: int, quick: bool) -> dict[str, Any]:
+    """Measure all of it."""
+    from lines.workers import Side, interleaved
+
+    large = 1 << (26 if quick else 29)
+    shapes = 1 if quick else len(SHAPES)
+    here = "lines.limits"
+    sides = {
+        "convolution fp32": Side(f"{here}:convolution", {"precision": "fp32", "shapes": shapes}),
+        "memory copy": Side(f"{here}:memory_copy", {"n_bytes": large}),
+        "disk": Side(f"{here}:disk", {"folder": str(folder), "n_bytes": large}),
+    }
+    if has_bf16():
+        bf16 = {"precision": "bf16", "shapes": shapes}
+        sides["convolution bf16"] = Side(f"{here}:convolution", bf16)
+    rounds = interleaved(sides, repeats, threads)
+    found: dict[str, Any] = {"rounds": rounds}
+    for name, field in (
+        ("convolution fp32", "gflops"),
+        ("convolution bf16", "gflops"),
+        ("memory copy", "gb_per_s"),
+        ("disk", "write_gb_per_s"),
+        ("disk", "read_gb_per_s"),
+    ):
+        each = [one[field] for one in rounds.get(name, [])]
+        label = name if field in ("gflops", "gb_per_s") else f"disk {field.partition('_')[0]}"
+        found[label] = statistics.median(each) if each else None
+    return found

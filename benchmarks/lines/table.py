@@ -1,0 +1,154 @@
+"""The tables of docs/performance.md, made of the JSON files under benchmarks/results/."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Points of accuracy that a faster variant may cost.
+ACCURACY_LIMIT = 0.2
+NOTHING = (
+    "No machine has been measured yet: `make bench`, then "
+    "`python benchmarks/suite.py --write-docs`.\n"
+)
+NO_ACCURACY = (
+    "Not measured yet: `python benchmarks/accuracy.py --data-dir DIR --weights FILE`, then "
+    "`python benchmarks/suite.py --write-docs`.\n"
+)
+
+
+def in_page(page: str, results: list[dict[str, Any]], accuracies: list[dict[str, Any]]) -> str:
+    """Return a page with the parts between its markers made anew."""
+    for name, made in (("extraction", text(results)), ("accuracy", accuracy_text(accuracies))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if not pattern.search(page):
+            raise ValueError(f"The page has no part between {begin.strip()} and {end}.")
+        page = pattern.sub(lambda _, part=begin + made + end: part, page)
+    return page
+
+
+def text(results: list[dict[str, Any]]) -> str:
+    """Return the tables of all machines."""
+    if not results:
+        return NOTHING
+    return "\n".join([_lines(results), *(_machine(result) for result in results)])
+
+
+def accuracy_text(results: list[dict[str, Any]]) -> str:
+    """Return what faster arithmetic and smaller storage did to accuracies."""
+    return "\n".join(map(_accuracies, results)) or NO_ACCURACY
+
+
+def _accuracies(result: dict[str, Any]) -> str:
+    images = ", ".join(f"{n:,} {name}" for name, n in result["images"].items())
+    header = [
+        "px", "cut", "variant", "validation", "difference, points", "test", "difference, points",
+    ]  # fmt: skip
+    rows = [header, ["---:", "---", "---", "---:", "---:", "---:", "---:"]]
+    worst = 0.0
+    for row in result["rows"]:
+        cells = [f"{row['size']} ({result['pool'][str(row['size'])]})", f"`{row['cut']}`"]
+        cells.append(row["variant"])
+        for split in ("val", "test"):
+            found = row[split]
+            worst = min(worst, 100 * found["difference"])
+            low, apart, high = (100 * found[key] for key in ("low", "difference", "high"))
+            cells += [f"{found['accuracy']:.4f}", f"{apart:+.2f} ({low:+.2f} to {high:+.2f})"]
+        rows.append(cells)
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return (
+        f"{_title(result['machine'])}: {images} images, weights {result['weights']}. The largest "
+        f"loss is {abs(worst):.2f} points; the limit is {ACCURACY_LIMIT:g}. In brackets the paired "
+        f"95 % interval of the difference to plain fp32.\n\n{table}\n"
+    )
+
+
+def _lines(results: list[dict[str, Any]]) -> str:
+    """Return the table of lines, a column per machine; one for GPUs if none has been measured."""
+    heads = [_title(result["machine"]) for result in results]
+    no_gpu = all(result["machine"]["device"] == "cpu" for result in results)
+    columns = [*heads, *(["a GPU"] if no_gpu else [])]
+    rows = [["", "target", *columns], ["---", "---:", *(["---:"] * len(columns))]]
+    names = list(dict.fromkeys(line["name"] for result in results for line in result["lines"]))
+    for name in names:
+        found = [next((x for x in r["lines"] if x["name"] == name), None) for r in results]
+        first = next(line for line in found if line)
+        cells = [_value(line) if line else "not measured" for line in found]
+        cells += ["not measured"] if no_gpu else []
+        rows.append([first["title"], _target(first), *cells])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    """Return what a machine is and can do, and what was beside and behind its values."""
+    machine, limits = result["machine"], result["limits"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in result["peers"].items())
+    said = [
+        f"**{_title(machine)}** ({machine['capability']}), {machine['threads']} threads on both "
+        f"sides, {machine['system']}, Python {machine['python']}, {versions}; peers: {peers}. "
+        f"`{result['command']}`, medians of {result['repeats']} interleaved rounds (in brackets "
+        "the extremes).",
+        "",
+        "| limit | |",
+        "|---|---:|",
+        *(f"| {name} | {_limit(name, limits[name])} |" for name in limits if name != "rounds"),
+        "",
+    ]
+    for line in result["lines"]:
+        if line["reason"]:
+            said.append(f"- {line['title']}: not measured: {line['reason']}.")
+        elif line["beside"]:
+            values = ", ".join(f"{name} {value:.2f}x" for name, value in line["beside"].items())
+            said.append(f"- {line['title']}: {values}.")
+    return "\n".join(said) + "\n"
+
+
+def _title(machine: dict[str, Any]) -> str:
+    device = "" if machine["device"] == "cpu" else f", {machine['device']}"
+    return f"{machine['processor']}, {machine['cores']} cores{device}"
+
+
+def _limit(name: str, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,.0f} GFLOP/s" if name.startswith("convolution") else f"{value:.2f} GB/s"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.0f} %" if unit == "%" else f"{value:.2f}{' GiB' if unit == 'GiB' else 'x'}"
+
+
+def _target(line: dict[str, Any]) -> str:
+    bound = "at most " if line["smaller_is_better"] else ""
+    return bound + (f"{line['target']:g} %" if line["unit"] == "%" else _plain(line))
+
+
+def _plain(line: dict[str, Any]) -> str:
+    return f"{line['target']:g}{' GiB' if line['unit'] == 'GiB' else 'x'}"
+
+
+def reached(line: dict[str, Any]) -> bool:
+    """Return whether a line that was measured reaches its target."""
+    apart = line["value"] - line["target"]
+    return bool(apart <= 0 if line["smaller_is_better"] else apart >= 0)
+
+
+def _value(line: dict[str, Any]) -> str:
+    if line["value"] is None:
+        return "not measured"
+    found = _number(line["value"], line["unit"])
+    shown = f"**{found}**" if reached(line) else found
+    if line["low"] == line["high"]:
+        return shown
+    return (
+        f"{shown} ({_number(line['low'], line['unit'])} to {_number(line['high'], line['unit'])})"
+    )
+
+
+def one_line(line: dict[str, Any]) -> str:
+    """Return a line as it is printed while measuring."""
+    if line["value"] is None:
+        return f"{line['title']}: not measured: {line['reason']}"
+    return f"{line['title']}: {_value(line)}, target {_target(line)}"

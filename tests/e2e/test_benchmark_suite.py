@@ -1,0 +1,206 @@
+"""What turns measurements into published tables: medians, turns, words; nothing is timed here."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.syspath_prepend(str(REPO / "benchmarks"))
+    names = ("groups", "limits", "ours", "peers", "table", "workers")
+    yield SimpleNamespace(**{name: importlib.import_module(f"lines.{name}") for name in names})
+    for name in [n for n in sys.modules if n.partition(".")[0] == "lines"]:
+        del sys.modules[name]
+
+
+def machine(**changes) -> dict:
+    return {
+        "processor": "AMD EPYC", "capability": "AVX2", "cores": 2, "threads": 2, "device": "cpu",
+        "system": "Linux", "python": "3.11.7", "versions": {"torch": "2.13.0"}, **changes,
+    }  # fmt: skip
+
+
+def result(lines, found: list, **changes) -> dict:
+    return {
+        "machine": machine(**changes),
+        "peers": {"thingsvision": "2.7.3"},
+        "command": "python benchmarks/suite.py",
+        "repeats": 5,
+        "limits": {"rounds": {}, "convolution fp32": 187.6, "convolution bf16": None, "disk": 0.5},
+        "lines": [line.as_dict() for line in found],
+    }
+
+
+def measured(lines, name: str, value: float, target: float, **more):
+    line = lines.groups.Line(name, f"what {name} is", target, **more)
+    line.take({"value": value, "low": value - 0.25, "high": value + 0.25})
+    return line
+
+
+def test_a_line_is_bold_where_it_reaches_its_target_and_says_why_it_is_not_there(lines) -> None:
+    missing = lines.groups.Line("bf16", "bf16 against peers", 3.0, reason="no avx512_bf16")
+    cut = measured(lines, "cut", 1.75, 1.8)
+    cut.beside = {"thingsvision": 1.754}
+    found = [
+        cut,
+        measured(lines, "stages", 4.0, 4.0),
+        measured(lines, "peak", 54.5, 55.0, unit="%"),
+        measured(lines, "memory", 0.75, 1.0, unit="GiB", smaller_is_better=True),
+        measured(lines, "more", 1.25, 1.0, unit="GiB", smaller_is_better=True),
+        missing,
+    ]
+    text = lines.table.text([result(lines, found)])
+    rows = [line for line in text.splitlines() if line.startswith("|")][:8]
+    assert rows == [
+        "|  | target | AMD EPYC, 2 cores | a GPU |",
+        "| --- | ---: | ---: | ---: |",
+        "| what cut is | 1.8x | 1.75x (1.50x to 2.00x) | not measured |",
+        "| what stages is | 4x | **4.00x** (3.75x to 4.25x) | not measured |",
+        "| what peak is | 55 % | 54 % (54 % to 55 %) | not measured |",
+        "| what memory is | at most 1 GiB | **0.75 GiB** (0.50 GiB to 1.00 GiB) | not measured |",
+        "| what more is | at most 1 GiB | 1.25 GiB (1.00 GiB to 1.50 GiB) | not measured |",
+        "| bf16 against peers | 3x | not measured | not measured |",
+    ]
+    assert "| convolution fp32 | 188 GFLOP/s |\n| convolution bf16 | not measured |" in text
+    assert "- what cut is: thingsvision 1.75x." in text
+    assert "- bf16 against peers: not measured: no avx512_bf16." in text
+
+
+def test_a_gpu_that_was_measured_has_a_column_of_its_own(lines) -> None:
+    gpu = result(lines, [measured(lines, "gpu", 0.95, 0.9)], device="cuda (NVIDIA H200)")
+    text = lines.table.text([result(lines, [measured(lines, "cut", 2.0, 1.8)]), gpu])
+    first, _, cut, whole = text.splitlines()[:4]
+    assert first == "|  | target | AMD EPYC, 2 cores | AMD EPYC, 2 cores, cuda (NVIDIA H200) |"
+    assert cut.endswith("| **2.00x** (1.75x to 2.25x) | not measured |")
+    assert whole.endswith("| not measured | **0.95x** (0.70x to 1.20x) |")
+
+
+def test_only_what_is_between_the_markers_changes(lines) -> None:
+    page = (
+        "before\n<!-- extraction -->\nold\n<!-- end of extraction -->\nbetween\n"
+        "<!-- accuracy -->\nold\n<!-- end of accuracy -->\nafter\n"
+    )
+    new = lines.table.in_page(page, [], [])
+    assert "old" not in new
+    assert new.startswith("before\n<!-- extraction -->\nNo machine has been measured yet")
+    assert "<!-- end of extraction -->\nbetween\n<!-- accuracy -->\nNot measured yet" in new
+    assert new.endswith("<!-- end of accuracy -->\nafter\n")
+    assert lines.table.in_page(new, [], []) == new
+    with pytest.raises(ValueError, match="no part between <!-- extraction -->"):
+        lines.table.in_page("a page", [], [])
+
+
+def test_accuracies_are_shown_with_their_largest_loss(lines) -> None:
+    def split(accuracy: float, apart: float) -> dict:
+        low, high = apart - 0.001, apart + 0.001
+        return {"accuracy": accuracy, "n": 5000, "difference": apart, "low": low, "high": high}
+
+    rows = [
+        {"size": 32, "cut": "layer3", "variant": "bf16", "val": split(0.9, -0.0012),
+         "test": split(0.91, 0.0004)},
+    ]  # fmt: skip
+    found = {
+        "machine": machine(), "images": {"train": 20_000, "val": 5000}, "weights": "IMAGENET1K_V1",
+        "pool": {"32": "flatten"}, "rows": rows,
+    }  # fmt: skip
+    text = lines.table.accuracy_text([found])
+    assert "20,000 train, 5,000 val images" in text
+    assert "The largest loss is 0.12 points; the limit is 0.2." in text
+    assert text.splitlines()[-1] == (
+        "| 32 (flatten) | `layer3` | bf16 | 0.9000 | -0.12 (-0.22 to -0.02) | 0.9100 | "
+        "+0.04 (-0.06 to +0.14) |"
+    )
+
+
+def test_a_machine_s_file_is_named_by_processor_cores_and_device(lines) -> None:
+    assert lines.limits.name_of(machine()) == "amd-epyc-2-cores-cpu"
+    gpu = machine(device="cuda (NVIDIA H200)", cores=16)
+    assert lines.limits.name_of(gpu) == "amd-epyc-16-cores-nvidia-h200"
+
+
+def test_ratios_are_taken_round_by_round(lines) -> None:
+    found = lines.workers.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
+    assert found == {"value": 2.0, "low": 1.0, "high": 3.0}
+
+
+def test_sides_take_turns_and_the_first_one_changes(lines, monkeypatch) -> None:
+    calls: list[str] = []
+
+    class Worker:
+        def __init__(self, name, side, threads):
+            self.name = name
+
+        def ready(self):
+            calls.append(f"{self.name} ready")
+
+        def round(self):
+            calls.append(self.name)
+            if self.name == "c" and len(calls) > 12:
+                raise lines.workers.SideFailed("c: broken")
+            return {"s": float(len(calls))}
+
+        def close(self):
+            calls.append(f"{self.name} closed")
+
+    monkeypatch.setattr(lines.workers, "Worker", Worker)
+    sides = dict.fromkeys("abc")
+    rounds = lines.workers.interleaved(sides, 3, 1)
+    assert calls[:3] == ["a ready", "b ready", "c ready"]
+    assert calls[3:12] == [*"abc", *"bca", *"cab"]
+    assert calls[12:] == ["a closed", "b closed", "c closed"]
+    assert [one["s"] for one in rounds["b"]] == [5.0, 7.0, 12.0]
+    calls.clear()
+    with pytest.raises(lines.workers.SideFailed):
+        lines.workers.interleaved(sides, 9, 1)
+    assert calls[-3:] == ["a closed", "b closed", "c closed"]
+
+
+def test_a_side_runs_in_a_process_of_its_own_and_says_why_it_cannot(lines, tmp_path) -> None:
+    disk = {"folder": str(tmp_path), "n_bytes": 1 << 22}
+    good = lines.workers.Side("lines.limits:disk", disk)
+    rounds = lines.workers.interleaved({"disk": good}, 2, 1)
+    assert [set(one) for one in rounds["disk"]] == [{"s", "write_gb_per_s", "read_gb_per_s"}] * 2
+    bad = lines.workers.Side("lines.limits:nothing", {})
+    with pytest.raises(lines.workers.SideFailed, match=r"^bad: AttributeError.*'nothing'"):
+        lines.workers.interleaved({"bad": bad}, 1, 1)
+
+
+def test_sides_with_other_features_are_refused(lines) -> None:
+    ours = [{"samples": [[1.0, -4.0]]}]
+    check = lines.groups._check_agreement
+    check({"featx": ours, "peer": [{"samples": [[1.0, -4.0003]]}]})
+    with pytest.raises(lines.workers.SideFailed, match=r"^peer: features differ from featx' by"):
+        check({"featx": ours, "peer": [{"samples": [[1.0, -4.001]]}]})
+
+
+def test_a_peer_puts_out_what_featx_does(lines) -> None:
+    settings = {"network": "resnet18", "size": 32, "cuts": ["layer1", "layer2"], "n": 3}
+    ours = lines.ours.arrays(**settings, pool="flatten", batch_size=2)()
+    theirs = lines.peers.features_only(**settings, batch_size=2)()
+    np.testing.assert_allclose(theirs["samples"], ours["samples"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_line_that_needs_what_is_not_there_says_so(lines, monkeypatch, tmp_path) -> None:
+    options = lines.groups.Options(tmp_path, tmp_path, "no network", 1, 1, None, True)
+    monkeypatch.setattr(lines.groups, "has_bf16", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(lines.groups.importlib.util, "find_spec", lambda name: None)
+    reasons = [
+        lines.groups.GROUPS[name](options)[0].reason
+        for name in ("bf16", "gpu", "preprocessing", "photos")
+    ]
+    assert reasons == [
+        "the processor has no avx512_bf16",
+        "no GPU at hand",
+        "benchmarks/preprocessing.py is not there",
+        "benchmarks/photos.py is not there",
+    ]
