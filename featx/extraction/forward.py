@@ -11,7 +11,7 @@ import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
 from featx.extraction.transfer import Fetch, inputs
-from featx.machine import keep_freed_memory, plain_fp32
+from featx.machine import plain_fp32
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +55,6 @@ def forward_batches(
     device, preprocess = settings.device, settings.preprocess
     geometry = geometry_while_decoding(images, settings)
     backbone.to(device)
-    if device.type == "cpu":
-        keep_freed_memory()
 
     def to_input(batch: torch.Tensor) -> torch.Tensor:
         return preprocess.to_input(batch, device, already_sized=geometry is not None)

@@ -52,8 +52,7 @@ def extract(
         ``"avg"``, ``"max"``, ``"avgmax"``, ``"gem"``, ``"flatten"`` or ``"grid:N"``; for tokens
         ``"cls"``, ``"mean"`` or ``"flatten"``.
     workers : int or "auto"
-        Processes that decode image files. More than 0 needs a script's work to stand under
-        ``if __name__ == "__main__":``.
+        Threads that decode image files, ahead of the network; 0 decodes when a batch is needed.
     memory_budget : int, optional
         Bytes the result may take. Default: 80 % of the free memory.
 

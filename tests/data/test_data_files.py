@@ -132,13 +132,33 @@ def test_threads_are_ahead_by_one_batch_and_no_more(make_folder) -> None:
     batches.close()
 
 
+def test_what_was_not_begun_is_not_decoded_when_the_loop_is_left(make_folder) -> None:
+    begun = []
+    gate = threading.Event()
+
+    def wait(image: Image.Image) -> np.ndarray:
+        begun.append(image)
+        if len(begun) > 2:
+            gate.wait(30)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    images = FileImages(files(make_folder({"cat": 20}, sizes=MIXED)))
+    batches = images.batches(2, geometry=wait, workers=1)
+    next(batches)
+    threading.Timer(0.1, gate.set).start()
+    batches.close()
+    assert len(begun) <= 3
+
+
 def test_warnings_of_others_pass_while_threads_decode(make_folder) -> None:
     images = FileImages(files(make_folder({"cat": 8}, sizes=MIXED)))
-    batches = images.batches(2, geometry=TORCH.with_size(8).geometry, workers=1)
-    next(batches)
-    with pytest.warns(UserWarning, match="the caller's own"):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        batches = images.batches(2, geometry=TORCH.with_size(8).geometry, workers=1)
+        next(batches)
         warnings.warn("the caller's own", stacklevel=1)
-    batches.close()
+        batches.close()
+    assert [str(warning.message) for warning in seen] == ["the caller's own"]
 
 
 def test_all_bad_files_are_found_when_the_size_is_asked(make_folder) -> None:

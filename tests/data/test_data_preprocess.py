@@ -89,17 +89,19 @@ def test_whole_image_equals_torchvisions_resize_to_a_square() -> None:
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-def test_many_small_images_are_resized_by_torch_to_the_same_pixels(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("side", "by_torch"), [(224, True), (75, False)])
+def test_many_small_images_are_those_of_torchvision_whoever_resizes(
+    side: int, by_torch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_torchvision()
     from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-    transform = Compose([Resize((224, 224)), ToTensor(), Normalize(MEAN, STD)])
+    transform = Compose([Resize((side, side)), ToTensor(), Normalize(MEAN, STD)])
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     expected = torch.stack([transform(Image.fromarray(image)) for image in images])
-    preprocess = TORCH.with_size(224, crop="none")
-    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+    preprocess = TORCH.with_size(side, crop="none")
+    if by_torch:
+        monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         got = preprocess.to_input(torch.from_numpy(images), "cpu", False, memory_format)
         assert got.is_contiguous(memory_format=memory_format)

@@ -79,7 +79,8 @@ def test_leaving_early_closes_the_source_and_ends_the_thread(error: type[BaseExc
         finally:
             closed.append(True)
 
-    items = ahead(endless(), 2)
+    source = endless()
+    items = ahead(source, 2)
     next(items)
     if error is GeneratorExit:
         items.close()

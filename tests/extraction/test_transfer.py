@@ -109,7 +109,6 @@ def cuda(monkeypatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: log.append("pin") or self)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr("featx.extraction.forward._numerics", lambda s: contextlib.nullcontext())
     return log
 
 
