@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 CROPS = ("center", "none")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
-# Values that are normalized together on a CPU: 512 kB, so that the four operations on them find
-# them in the second level cache. One pass for each over the whole batch takes twice as long.
-_BLOCK = 1 << 17
+# Values that are normalized together on a CPU: 128 kB, which the four operations on them find in
+# the second level cache. torch divides larger ones among its threads, and beside other work the
+# barriers of small operations take far longer than the operations.
+_BLOCK = 1 << 15
 
 # Fewer images are left to Pillow: finding out whether torch gives its pixels costs more.
 _WORTH_A_TRIAL = 32
