@@ -124,16 +124,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _strict_on_bombs_only() -> Iterator[None]:
+def quiet_pillow() -> Iterator[None]:
     """Make Pillow's warning of a decompression bomb an error, and keep its others quiet.
 
     The others tell of damaged EXIF data and the like, without naming the file; the pixels are
-    good. Filters belong to the whole process: enter this before threads start.
+    good. Filters belong to the whole process: enter this before threads start. Warnings of other
+    packages are left alone.
     """
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
@@ -154,10 +155,16 @@ def decode(path: Path, side: int | None = None) -> Image.Image:
     DataError
         Naming the file, when it cannot be decoded.
     """
+    with quiet_pillow():
+        return decode_quieted(path, side)
+
+
+def decode_quieted(path: Path, side: int | None = None) -> Image.Image:
+    """Return what `decode` does, inside of `quiet_pillow`: for threads, which share it."""
     from PIL import Image
 
     try:
-        with _strict_on_bombs_only(), Image.open(path, formats=formats()) as image:
+        with Image.open(path, formats=formats()) as image:
             if side is not None:
                 image.draft("RGB", (side, side))
             image.load()
@@ -231,7 +238,7 @@ def probe_all(paths: Iterable[Path], root: Path, threads: int) -> list[Header]:
         When any cannot be decoded: counts them all, names the first 20.
     """
     files = list(paths)
-    with _strict_on_bombs_only(), ThreadPoolExecutor(threads) as pool:
+    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(probe, files))
     bad = [
         f"  {relative_name(path, root)}: {result}"

@@ -1,31 +1,33 @@
-"""Images in files, decoded when they are needed, by worker processes where asked."""
+"""Images in files, decoded when they are needed, by threads ahead of the reader where asked."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
 import os
-import signal
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featx.data.decode import Header, decode, probe_all, relative_name
+from featx.data.decode import (
+    Header,
+    decode,
+    decode_quieted,
+    probe_all,
+    quiet_pillow,
+    relative_name,
+)
 from featx.data.images import Geometry, Hasher, Images, Indices, spans
-from featx.errors import DataError, FeatxError, ShapeError
+from featx.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-# Images per task of a worker process: small enough that few are in flight, large enough that
-# handing over costs little beside decoding.
-TASK_IMAGES = 16
 
 
 class FileImages(Images):
@@ -122,72 +124,57 @@ class FileImages(Images):
         start: int = 0,
         geometry: Geometry | None = None,
         workers: int = 0,
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """Yield decoded images; see `Images.batches`."""
         if self.size is None and geometry is None:
             raise ShapeError(
                 f"The {len(self)} images have many sizes and cannot form a batch as they are. "
                 "Give the network's input size: --image-size 224"
             )
-        load = partial(_load, geometry=geometry if self.size is None else None, size=self.size)
-        batches = list(spans(len(self), batch_size, start))
-        # A task never crosses the end of a batch, so that a batch is a whole number of tasks.
-        tasks = [
-            [
-                self.paths[first:end][at : at + TASK_IMAGES]
-                for at in range(0, end - first, TASK_IMAGES)
-            ]
-            for first, end in batches
-        ]
-        parts = _in_order(load, (task for batch in tasks for task in batch), workers)
-        for batch in tasks:
-            yield np.concatenate([next(parts) for _ in batch])
+        load = partial(_load, geometry=geometry, size=None if geometry else self.size)
+        rows = list(spans(len(self), batch_size, start))
+        decoded = _in_order(load, self.paths[start:], workers, max(batch_size, 2 * workers))
+        with contextlib.closing(decoded):
+            for first, end in rows:
+                yield np.stack(list(islice(decoded, end - first)))
 
 
-def _load(
-    paths: Sequence[Path], *, geometry: Geometry | None, size: tuple[int, int] | None
-) -> np.ndarray:
-    """Return the decoded images of some files as one array (n, height, width, 3)."""
-    arrays = []
-    for path in paths:
-        image = decode(path)
-        arrays.append(np.asarray(image) if geometry is None else geometry(image))
-        if size is not None and arrays[-1].shape[:2] != size:
-            raise DataError(
-                f"Image {path} is {arrays[-1].shape[0]} x {arrays[-1].shape[1]} pixels, expected "
-                f"{size[0]} x {size[1]}: it was changed meanwhile. Start again."
-            )
-    return np.stack(arrays)
+def _load(path: Path, *, geometry: Geometry | None, size: tuple[int, int] | None) -> np.ndarray:
+    """Return the decoded image of a file as an array (height, width, 3)."""
+    image = decode_quieted(path)
+    array = np.asarray(image) if geometry is None else geometry(image)
+    if size is not None and array.shape[:2] != size:
+        raise DataError(
+            f"Image {path} is {array.shape[0]} x {array.shape[1]} pixels, expected "
+            f"{size[0]} x {size[1]}: it was changed meanwhile. Start again."
+        )
+    return array
 
 
 def _in_order(
-    load: partial[np.ndarray], tasks: Iterable[Sequence[Path]], workers: int
-) -> Iterator[np.ndarray]:
-    """Yield the result of each task in order, computed here or by `workers` processes."""
+    load: Callable[[Path], np.ndarray], paths: Sequence[Path], workers: int, most: int
+) -> Generator[np.ndarray, None, None]:
+    """Yield each file's image in order, decoded here or by `workers` threads.
+
+    The threads are up to `most` images ahead. Pillow lets go of Python's lock while it decodes and
+    resizes, so that they need no processes, which would cost seconds to start and a copy of every
+    image.
+    """
     if workers < 1:
-        yield from map(load, tasks)
+        for path in paths:
+            with quiet_pillow():
+                array = load(path)
+            yield array
         return
-    # Not fork: this process has threads (torch, HDF5), and a fork while one holds a lock hangs.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
-    pending: deque[Future[np.ndarray]] = deque()
-    try:
-        for task in tasks:
-            pending.append(pool.submit(load, task))
-            if len(pending) > 2 * workers:
+    with quiet_pillow(), ThreadPoolExecutor(workers, thread_name_prefix="featx-decode") as pool:
+        pending: deque[Future[np.ndarray]] = deque()
+        try:
+            for path in paths:
+                pending.append(pool.submit(load, path))
+                if len(pending) > most:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise FeatxError(
-            "A process that decodes images died, most often for want of memory. "
-            "Use fewer of them: --workers 0 decodes in the main process."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the main process, which stops the workers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        finally:
+            for future in pending:
+                future.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -91,7 +91,7 @@ class Images(ABC):
         start: int = 0,
         geometry: Geometry | None = None,
         workers: int = 0,
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """Yield the images in order, each once, from row `start` on.
 
         Parameters
@@ -101,9 +101,11 @@ class Images(ABC):
         start : int
             First row.
         geometry : callable, optional
-            Brings a decoded image to the common size; used only where `size` is None.
+            Brings each decoded image to one size; needed where `size` is None. Images in memory
+            stay as they are.
         workers : int
-            Processes that decode; 0 decodes in this one.
+            Threads that decode, ahead of the reader by a batch; 0 decodes when a batch is asked
+            for. Closing the generator ends them.
 
         Yields
         ------
@@ -215,7 +217,7 @@ class ArrayImages(Images):
         start: int = 0,
         geometry: Geometry | None = None,
         workers: int = 0,
-    ) -> Iterator[np.ndarray]:
+    ) -> Generator[np.ndarray, None, None]:
         """Yield slices of the array; nothing is decoded, so the other parameters have no effect."""
         for first, end in spans(len(self), batch_size, start):
             # Writable and contiguous (copied only where it is not): torch.from_numpy asks for it.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
+from featx.extraction.transfer import Fetch, inputs
 from featx.machine import keep_freed_memory, plain_fp32, torch_threads
 
 if TYPE_CHECKING:
+    import torch
+
     from featx.backbones import Backbone
     from featx.data import Images
+    from featx.data.images import Geometry
     from featx.extraction.settings import Settings
 
 
@@ -49,23 +54,61 @@ def forward_batches(
 
     from featx.backbones import Capture
 
-    device = settings.device
-    geometry = settings.preprocess.geometry if images.size is None else None
+    device, preprocess = settings.device, settings.preprocess
+    geometry = geometry_while_decoding(images, settings)
     backbone.to(device)
-    batches = images.batches(batch_size, start=start, geometry=geometry, workers=settings.workers)
-    row = start
     numerics = settings.numerics
-    capturing = Capture(backbone, cuts, settings.pool, numerics, batch_size=batch_size)
-    with arithmetic(settings), capturing as capture:
-        for batch in batches:
-            x = settings.preprocess.to_input(
-                torch.from_numpy(batch), device, already_sized=geometry is not None
+
+    def to_input(batch: torch.Tensor) -> torch.Tensor:
+        layout = torch.channels_last if numerics.channels_last else None
+        already_sized = geometry is not None
+        return preprocess.to_input(batch, device, already_sized=already_sized, memory_format=layout)
+
+    with contextlib.ExitStack() as stack:
+        batches = stack.enter_context(
+            contextlib.closing(
+                images.batches(batch_size, start=start, geometry=geometry, workers=settings.workers)
             )
-            found = {cut: value.cpu().numpy() for cut, value in capture(x).items()}
-            for cut, value in found.items():
-                _refuse_non_finite(value, cut, row, images, settings.storage)
+        )
+        xs = stack.enter_context(contextlib.closing(inputs(batches, to_input, device)))
+        stack.enter_context(arithmetic(settings))
+        capture = stack.enter_context(
+            Capture(backbone, cuts, settings.pool, numerics, batch_size=batch_size)
+        )
+        limit = float(np.finfo(settings.storage).max)
+        # A GPU computes the next batch while the features of the last one are fetched.
+        fetches: deque[Fetch] = deque()
+        waiting = 1 if device.type == "cuda" else 0
+        row = start
+        for x in xs:
+            fetches.append(Fetch(capture(x), limit))
+            if len(fetches) > waiting:
+                found = _checked(fetches.popleft(), row, images, settings.storage)
+                yield row, found
+                row += len(found[cuts[0]])
+        while fetches:
+            found = _checked(fetches.popleft(), row, images, settings.storage)
             yield row, found
-            row += len(batch)
+            row += len(found[cuts[0]])
+
+
+def geometry_while_decoding(images: Images, settings: Settings) -> Geometry | None:
+    """Return what brings each image to its size while it is decoded; None leaves it to the batch.
+
+    Images of many sizes need it. Files of one size get it where a batch of them as they are would
+    only take memory: on a CPU, where Pillow makes them smaller either way.
+    """
+    from featx.data import FileImages
+
+    preprocess = settings.preprocess
+    if images.size is None:
+        return preprocess.geometry
+    height, width = images.size
+    out_height, out_width = preprocess.output_size(images.size)
+    larger = height * width > out_height * out_width
+    if larger and isinstance(images, FileImages) and settings.device.type == "cpu":
+        return preprocess.geometry
+    return None
 
 
 @contextlib.contextmanager
@@ -80,17 +123,25 @@ def arithmetic(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _refuse_non_finite(value: np.ndarray, cut: str, row: int, images: Images, storage: str) -> None:
-    """Refuse NaN, Inf, and what the storage type cannot hold."""
+def _checked(fetch: Fetch, row: int, images: Images, storage: str) -> dict[str, np.ndarray]:
+    """Return the features of a batch; refuse NaN, Inf, and what the storage type cannot hold."""
+    found, bad = fetch.result()
+    for cut in bad:
+        raise _non_finite(found[cut], cut, row, images, storage)
+    return found
+
+
+def _non_finite(
+    value: np.ndarray, cut: str, row: int, images: Images, storage: str
+) -> NonFiniteFeatures:
+    """Return the error that names the first value that cannot be stored."""
     held = np.abs(value) <= np.finfo(storage).max
-    if held.all():
-        return
     bad = int(np.flatnonzero(~held.all(axis=1))[0])
     first = value[bad][~held[bad]][0]
     advice = "check the weights, or use --precision fp32"
     if np.isfinite(first):
         advice = f"{storage} cannot hold it, use --storage float32"
-    raise NonFiniteFeatures(
+    return NonFiniteFeatures(
         f"Cut '{cut}' gave {first} in row {row + bad} ({images.name_of(row + bad)}). The features "
         f"must be finite: {advice}."
     )

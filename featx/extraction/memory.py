@@ -56,8 +56,7 @@ def extract(
         ``"avg"``, ``"max"``, ``"avgmax"``, ``"gem"``, ``"flatten"`` or ``"grid:N"``; for tokens
         ``"cls"``, ``"mean"`` or ``"flatten"``.
     workers : int or "auto"
-        Processes that decode image files. More than 0 needs a script's work to stand under
-        ``if __name__ == "__main__":``.
+        Threads that decode image files, ahead of the network; 0 decodes when a batch is needed.
     channels_last, fold, compile : bool
         How the network computes: memory order of maps, BatchNorm folded into convolutions,
         torch.compile. They change the last digits of the features and the time.

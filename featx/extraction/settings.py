@@ -41,7 +41,7 @@ class Settings:
     storage : {"float32", "float16"}
         Type of the cached values.
     workers : int
-        Processes that decode image files.
+        Threads that decode image files.
     channels_last, fold, compile : bool
         See `featx.backbones.numerics.Numerics`.
     threads : int or None
@@ -115,7 +115,7 @@ def make_settings(
     size : tuple of int, or None
         Height and width of the images; None when they differ. Decides ``crop="auto"``.
     decodes : bool
-        Whether the images are files: ``workers="auto"`` is then a process per core.
+        Whether the images are files: ``workers="auto"`` is then a thread per core.
     image_size : int, "auto", "native" or None
         Pixels a side; ``auto`` is the weights' own; ``native`` (None) leaves images as they are.
     precision : {"fp32", "bf16", "fp16", "auto"}

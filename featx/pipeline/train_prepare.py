@@ -72,7 +72,7 @@ class PreparedTraining:
 
     @property
     def workers(self) -> int:
-        """Processes that decode image files."""
+        """Threads that decode image files."""
         return decoders(self.recipe, self.dataset)
 
     def identity(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def train_settings(recipe: Recipe, mode: str) -> TrainSettings:
 
 
 def decoders(recipe: Recipe, dataset: Dataset) -> int:
-    """Return how many processes decode image files: none where there are no files."""
+    """Return how many threads decode image files: none where there are no files."""
     if recipe.workers != "auto":
         return int(recipe.workers)
     files = any(isinstance(split.images, FileImages) for split in dataset.splits.values())

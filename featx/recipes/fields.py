@@ -96,7 +96,7 @@ class SharedFields(BaseModel):
     )
     storage: Literal["float32", "float16"] = Field("float32", description="Type of cached values.")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="Processes that decode image files."
+        "auto", description="Threads that decode image files."
     )
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",

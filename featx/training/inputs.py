@@ -120,7 +120,7 @@ def resident_images(
     preprocess : Preprocess
         Its geometry is applied; its normalization is not.
     workers : int
-        Processes that decode image files.
+        Threads that decode image files.
 
     Returns
     -------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featx.data import TORCH, FileImages, Split
-from featx.data.images import Geometry
-from featx.errors import DataError, FeatxError, ShapeError
+from featx.errors import DataError, ShapeError
 
 MIXED = ((9, 7), (12, 20), (30, 8))
 
@@ -40,15 +42,10 @@ def test_batches_of_one_size_are_the_raw_pixels_in_order(
             Image.fromarray(noise).save(root / f"{i}.png")
     images = FileImages(files(root))
     assert images.size == (4, 5)
-    # A geometry has no effect on images of one size: it is for the device to do.
-    batches = list(images.batches(batch_size, start=start, geometry=refuse))
+    batches = list(images.batches(batch_size, start=start, workers=batch_size % 3))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     joined = np.concatenate([np.empty((0, 4, 5, 3), np.uint8), *batches])
     np.testing.assert_array_equal(joined, np.stack(pixels(files(root)))[start:])
-
-
-def refuse(image: Image.Image) -> np.ndarray:
-    raise AssertionError("not to be called")
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -57,7 +54,6 @@ def test_batches_of_many_sizes_get_their_geometry_while_decoded(make_folder, wor
     geometry = TORCH.with_size(8).geometry
     assert images.size is None
     expected = np.stack([geometry(Image.open(path)) for path in images.paths])
-    # 40 images in batches of 36: tasks of 16, 16, 4 and of 4.
     batches = list(images.batches(36, geometry=geometry, workers=workers))
     assert [len(batch) for batch in batches] == [36, 4]
     np.testing.assert_array_equal(np.concatenate(batches), expected)
@@ -88,27 +84,81 @@ def test_a_file_that_changed_its_size_after_the_check_is_named(make_folder) -> N
         list(images.batches(3))
 
 
-def die(image: Image.Image) -> np.ndarray:
-    os._exit(1)
+def decoding_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("featx-decode")]
 
 
-def test_a_dead_worker_is_an_error_that_says_what_to_do(make_folder) -> None:
-    images = FileImages(files(make_folder({"cat": 3}, sizes=MIXED)))
-    geometry: Geometry = die
-    with pytest.raises(FeatxError, match=r"process that decodes images died.*--workers 0"):
-        list(images.batches(3, geometry=geometry, workers=1))
+def test_images_of_one_size_get_a_geometry_while_decoded_where_one_is_given(make_folder) -> None:
+    images = FileImages(files(make_folder({"cat": 5})))
+    assert images.size == (9, 7)
+    geometry = TORCH.with_size(4).geometry
+    (batch,) = images.batches(5, geometry=geometry, workers=1)
+    np.testing.assert_array_equal(batch, [geometry(Image.open(p)) for p in images.paths])
 
 
-def test_stopping_early_leaves_no_process_behind(make_folder) -> None:
-    import multiprocessing
-
-    before = set(multiprocessing.active_children())
+@pytest.mark.parametrize("leave", ["close", "error"])
+def test_leaving_early_ends_the_threads(make_folder, leave: str) -> None:
     images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
-    batches = images.batches(4, geometry=TORCH.with_size(8).geometry, workers=1)
+    images.headers  # noqa: B018
+    if leave == "error":
+        images.paths[8].unlink()
+    batches = images.batches(4, geometry=TORCH.with_size(8).geometry, workers=2)
     next(batches)
-    assert set(multiprocessing.active_children()) - before
+    assert len(decoding_threads()) == 2
+    if leave == "close":
+        batches.close()
+    else:
+        next(batches)
+        with pytest.raises(DataError, match=r"08\.png cannot be decoded: No such file"):
+            next(batches)
+    assert not decoding_threads()
+
+
+def test_threads_are_ahead_by_one_batch_and_no_more(make_folder) -> None:
+    begun = []
+
+    def count(image: Image.Image) -> np.ndarray:
+        begun.append(image)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    images = FileImages(files(make_folder({"cat": 40}, sizes=MIXED)))
+    batches = images.batches(8, geometry=count, workers=2)
+    next(batches)
+    deadline = time.monotonic() + 10
+    while len(begun) < 16 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert len(begun) == 16
     batches.close()
-    assert not set(multiprocessing.active_children()) - before
+
+
+def test_what_was_not_begun_is_not_decoded_when_the_loop_is_left(make_folder) -> None:
+    begun = []
+    gate = threading.Event()
+
+    def wait(image: Image.Image) -> np.ndarray:
+        begun.append(image)
+        if len(begun) > 2:
+            gate.wait(30)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    images = FileImages(files(make_folder({"cat": 20}, sizes=MIXED)))
+    batches = images.batches(2, geometry=wait, workers=1)
+    next(batches)
+    threading.Timer(0.1, gate.set).start()
+    batches.close()
+    assert len(begun) <= 3
+
+
+def test_warnings_of_others_pass_while_threads_decode(make_folder) -> None:
+    images = FileImages(files(make_folder({"cat": 8}, sizes=MIXED)))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        batches = images.batches(2, geometry=TORCH.with_size(8).geometry, workers=1)
+        next(batches)
+        warnings.warn("the caller's own", stacklevel=1)
+        batches.close()
+    assert [str(warning.message) for warning in seen] == ["the caller's own"]
 
 
 def test_all_bad_files_are_found_when_the_size_is_asked(make_folder) -> None:
@@ -161,7 +211,7 @@ def test_digest_sees_bytes_labels_and_order_and_not_where_the_files_are(
 
 
 @pytest.mark.real
-def test_real_photos_by_workers_equal_those_decoded_here(shared_dir: Path) -> None:
+def test_real_photos_by_threads_equal_those_decoded_here(shared_dir: Path) -> None:
     images = FileImages(sorted((shared_dir / "data" / "photos").rglob("*.jpg")))
     geometry = TORCH.with_size(32).geometry
     assert images.size is None

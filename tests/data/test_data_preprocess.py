@@ -30,6 +30,7 @@ def both_paths(preprocess: Preprocess, pixels: np.ndarray) -> list[torch.Tensor]
     return [
         preprocess.to_input(sized, "cpu", already_sized=True)[0],
         preprocess.to_input(batch, "cpu", already_sized=False)[0],
+        preprocess.to_input(batch, "cpu", False, torch.channels_last)[0],
     ]
 
 
@@ -86,6 +87,45 @@ def test_whole_image_equals_torchvisions_resize_to_a_square() -> None:
         expected = transform(Image.fromarray(noise(*size)))
         for got in both_paths(preprocess, noise(*size)):
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("side", "by_torch"), [(224, True), (75, False)])
+def test_many_small_images_are_those_of_torchvision_whoever_resizes(
+    side: int, by_torch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_torchvision()
+    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+    transform = Compose([Resize((side, side)), ToTensor(), Normalize(MEAN, STD)])
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    expected = torch.stack([transform(Image.fromarray(image)) for image in images])
+    preprocess = TORCH.with_size(side, crop="none")
+    if by_torch:
+        monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        got = preprocess.to_input(torch.from_numpy(images), "cpu", False, memory_format)
+        assert got.is_contiguous(memory_format=memory_format)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_images_of_the_right_size_are_cut_without_a_resize(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+    pixels = noise(256, 300)
+    got = TORCH.sized(torch.from_numpy(pixels)[None], "cpu")
+    np.testing.assert_array_equal(got[0].numpy(), pixels[16:240, 38:262])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (2, 300, 200), (50, 64, 33)])
+def test_blocks_are_normalized_as_the_whole_batch(
+    shape: tuple[int, int, int], memory_format: torch.memory_format
+) -> None:
+    batch = torch.from_numpy(noise(shape[0] * shape[1], shape[2]).reshape(*shape, 3))
+    for preprocess in (TORCH.with_size(None), CAFFE.with_size(None)):
+        expected = preprocess.normalized(batch.permute(0, 3, 1, 2))
+        got = preprocess.to_input(batch, "cpu", False, memory_format)
+        assert got.is_contiguous(memory_format=memory_format)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("crop", ["center", "none"])

@@ -80,3 +80,45 @@ def test_another_resize_inside_pillow_is_noticed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(PIL.Image.Image, "resize", off_by_one)
     assert resample.pillow_order(8, 8, 5, 5, "bilinear") is None
     resample.pillow_order.cache_clear()
+
+
+ENLARGED = [
+    # (height, width), (new height, new width), whether torch's 15 bits are enough.
+    ((32, 32), (224, 224), True),
+    ((8, 16), (64, 32), True),
+    ((28, 28), (28, 224), True),
+    ((32, 64), (224, 224), False),
+    ((40, 40), (61, 61), False),
+    ((32, 32), (31, 64), False),
+]
+
+
+@pytest.mark.parametrize(("size", "new_size", "equal"), ENLARGED)
+def test_torch_is_asked_only_where_it_is_pillow(
+    size: tuple[int, int], new_size: tuple[int, int], equal: bool
+) -> None:
+    assert resample.torch_is_pillow(*size, *new_size) is equal
+    if equal:
+        images = noise(3, *size, 3)
+        got = resample.resize_by_torch(torch.from_numpy(images), *new_size)
+        np.testing.assert_array_equal(got.numpy(), by_pillow(images, *new_size, "bilinear"))
+
+
+def test_one_wrong_pair_of_levels_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise has 65,536 pairs with luck only; the trial has all of them at every position."""
+    resize = resample.resize_by_torch
+
+    def wrong_once(batch: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        out = resize(batch, height, width).clone()
+        # The last position in a row whose last two pixels are 17 and 200.
+        hit = (batch[0, :, -2] == 17) & (batch[0, :, -1] == 200)
+        if height == batch.shape[1]:
+            out[0, :, -1][hit] += 1
+        return out
+
+    resample.torch_is_pillow.cache_clear()
+    assert resample.torch_is_pillow(8, 8, 24, 24)
+    monkeypatch.setattr(resample, "resize_by_torch", wrong_once)
+    resample.torch_is_pillow.cache_clear()
+    assert not resample.torch_is_pillow(8, 8, 24, 24)
+    resample.torch_is_pillow.cache_clear()
