@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,10 @@ class Draft:
     ----------
     folder : Path
         Where it will be.
+    name : str
+        Its name, which `publish` may change.
+    size_bytes : int
+        Its length, for the message of a full disk.
 
     Raises
     ------
@@ -38,8 +43,9 @@ class Draft:
         for a full disk also the bytes needed and free. Nothing is left behind then.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, size_bytes: int) -> None:
         self._path = folder / name
+        self._size_bytes = size_bytes
         self._temporary = _temporary(self._path)
         self._descriptor: int | None = None
         self._written = 0
@@ -50,7 +56,7 @@ class Draft:
     def write(self, data: bytes | memoryview) -> None:
         """Write what comes next."""
         rest = memoryview(data).cast("B")
-        with self._named(len(rest)):
+        with self._named():
             assert self._descriptor is not None
             while rest:
                 n_bytes = os.write(self._descriptor, rest)
@@ -69,30 +75,32 @@ class Draft:
         path = self._path.with_name(name) if name else self._path
         with self._named():
             assert self._descriptor is not None
-            os.fsync(self._descriptor)
-            self._close()
+            _flush(self._descriptor)
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
             self._temporary.replace(path)
             _sync_folder(path.parent)
 
     def discard(self) -> None:
-        """Remove what was written."""
-        self._close()
-        _discard(self._temporary)
-
-    def _close(self) -> None:
+        """Remove what was written; what fails here must not hide the error that led here."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        _discard(self._temporary)
 
     @contextlib.contextmanager
-    def _named(self, needed: int = 0) -> Iterator[None]:
+    def _named(self) -> Iterator[None]:
         """Give errors of the block the path, and remove the file."""
         try:
             yield
-        except BaseException as error:
+        except OSError as error:
+            # Before the file is removed: what is free then would be no explanation.
+            told = _write_error("write", self._path, error, self._size_bytes - self._written)
             self.discard()
-            if isinstance(error, OSError):
-                raise _write_error("write", self._path, error, needed) from error
+            raise told from error
+        except BaseException:
+            self.discard()
             raise
 
 
@@ -107,7 +115,7 @@ def publish(path: Path, data: bytes) -> None:
         If the disk refuses: names the path and the reason, for a full disk also the bytes needed
         and free.
     """
-    draft = Draft(path.parent, path.name)
+    draft = Draft(path.parent, path.name, len(data))
     draft.write(data)
     draft.publish()
 
@@ -226,9 +234,21 @@ def _sync_folder(folder: Path) -> None:
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        _flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Wait until the disk has what was written; macOS keeps it in the drive unless told so."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        # Not every file system knows it; those that do not get what others get.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _discard(path: Path) -> None:

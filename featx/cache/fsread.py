@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ def read_into(
 def _with_file(path: Path, work: Callable[[io.FileIO], Result]) -> Result | None:
     """Return what `work` makes of an open file, or None where there is no such file."""
     try:
+        # Before it is opened: a pipe would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CacheError(f"Cannot read '{path}': it is not a file. Remove it.")
         with path.open("rb", buffering=0) as file:
             return work(file)
     except (FileNotFoundError, NotADirectoryError):

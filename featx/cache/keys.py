@@ -99,6 +99,8 @@ class FeatureKey:
                     raise UsageError(f"{field.name} is {value!r}: expected a whole number above 0.")
             elif not isinstance(value, str) or not value:
                 raise UsageError(f"{field.name} is {value!r}: expected a text that is not empty.")
+            elif not value.isprintable():
+                raise UsageError(f"{field.name} is {value!r}: expected printable characters only.")
         for name, valid in _CHOICES.items():
             if getattr(self, name) not in valid:
                 raise UnknownName(name.capitalize(), getattr(self, name), valid)
@@ -224,6 +226,8 @@ def _as_json(preprocess: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"preprocess is {preprocess!r}: expected a mapping with names as keys.")
     try:
         copy: dict[str, Any] = json.loads(canonical_json(dict(preprocess)))
+    except RecursionError as error:
+        raise UsageError("preprocess is nested too deeply to be part of a key.") from error
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"preprocess is {dict(preprocess)!r}: only JSON values can be part of a key ({error})."

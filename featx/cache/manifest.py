@@ -30,8 +30,10 @@ PROGRESS = "progress.json"
 SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.h5")
 SUMMARY_NAME = re.compile(r"summary-[0-9a-f]{16}\.h5")
 
-# A million shards; what is longer is not a manifest and must not fill the memory.
-_MANIFEST_BYTES = 256 * 2**20
+# 100,000 shards, which are 6 TB; what is longer is not a manifest and must not fill the memory.
+_MANIFEST_BYTES = 16 * 2**20
+# What HDF5 puts around the values of a shard or a summary is 2 kB.
+_AROUND_BYTES = 2**16
 
 _FORM = re.compile(rb'\{"(xxh3|sha256)":"([0-9a-f]{32,64})","manifest":(\{.*\})\}\n', re.DOTALL)
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -216,7 +218,7 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
         raise _other_schema(folder, schema)
     try:
         manifest = _from_content(content)
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError, RecursionError) as error:
         raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
     problem = _contradiction(manifest)
     if problem is None and (content["complete"], manifest.complete) != (name == COMPLETE,) * 2:
@@ -276,8 +278,8 @@ def _count(value: Any) -> int:
 def _contradiction(manifest: Manifest) -> str | None:
     """Return what in a manifest cannot be, or None.
 
-    Names are those featx gives, so nothing outside the folder is ever opened, and a shard is at
-    least as long as its rows, so the memory that is asked for is bounded by what is on the disk.
+    Names are those featx gives, so nothing outside the folder is ever opened, and a shard is as
+    long as its rows, so the memory that is asked for is bounded by the length of files.
     """
     shard_rows = manifest.key.shard_rows
     row_bytes = manifest.n_features * item_bytes(manifest.key.storage)
@@ -285,11 +287,15 @@ def _contradiction(manifest: Manifest) -> str | None:
         rows = min(shard_rows, manifest.n_rows - index * shard_rows)
         if not SHARD_NAME.fullmatch(shard.file) or not shard.file.startswith(f"{index:05d}-"):
             return f"shard {index} has the name {shard.file!r}"
-        if shard.rows != rows or shard.size_bytes < rows * row_bytes:
+        spare = shard.size_bytes - rows * (row_bytes + 8)
+        if shard.rows != rows or not 0 <= spare <= _AROUND_BYTES:
             return f"shard {shard.file} cannot have {shard.rows} rows in {shard.size_bytes} bytes"
     if manifest.summary:
         if not SUMMARY_NAME.fullmatch(manifest.summary.file):
             return f"the summary has the name {manifest.summary.file!r}"
+        spare = manifest.summary.size_bytes - 8 * manifest.n_rows - 16 * manifest.n_features
+        if not 0 <= spare <= _AROUND_BYTES:
+            return f"the summary cannot have {manifest.summary.size_bytes} bytes"
         if manifest.rows != manifest.n_rows or manifest.summary.rows != manifest.n_rows:
             return f"its shards have {manifest.rows} of {manifest.n_rows} rows"
     return None

@@ -21,7 +21,8 @@ ORPHAN_AGE_S = 3600.0
 
 # A time of use is no finer than this: most runs write nothing.
 _USE_STEP_S = 3600.0
-_ENTRY_NAME = re.compile(r".+-[0-9a-f]{16}")
+_ENTRY_NAME = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{16}")
+_BACKBONE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # Windows keeps these names for devices, whatever their ending.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -303,6 +304,7 @@ class FeatureStore:
         return [
             entry
             for backbone in fsread.folders(self.root)
+            if _BACKBONE_NAME.fullmatch(backbone.name)
             for entry in fsread.folders(backbone)
             if _ENTRY_NAME.fullmatch(entry.name)
         ]
@@ -329,8 +331,8 @@ class FeatureStore:
                     file.check_size(path)
                 if deep:
                     _read_everything(path, manifest)
-        except CacheError as error:
-            problem = str(error)
+        except (CacheError, MemoryError) as error:
+            problem = str(error) or "it needs more memory than there is"
         return EntryInfo(
             path=path,
             key=manifest.key if manifest else None,

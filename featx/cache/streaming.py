@@ -53,8 +53,8 @@ class Background:
         return self._pool.submit(self._do, work, *args)
 
     def stop(self) -> None:
-        """Wait for what was asked, and end the thread."""
-        self._pool.shutdown()
+        """Wait for what is being done, forget what was not begun, and end the thread."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _do(self, work: Callable[..., Result], *args: Any) -> Result:
         if self._failure is not None:
@@ -89,7 +89,7 @@ class ShardStream:
         self._form = form
         self._digest = xxh3_128()
         fsio.make_folder(folder)
-        self._draft = fsio.Draft(folder, f"{self._prefix}.h5")
+        self._draft = fsio.Draft(folder, f"{self._prefix}.h5", form.size_bytes)
         self._put(form.head)
 
     def write(self, chunk: npt.NDArray[Any]) -> None:

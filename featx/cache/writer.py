@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.feature_set import FeatureSet, read_shard, read_summary
 from featx.cache.keys import FeatureKey
 from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, StoredFile, corrupt, load_manifest
@@ -110,20 +111,8 @@ class FeatureWriter:
             If the writer is closed: behind the end of the ``with`` block, or a shard that failed.
         """
         self._check(features, labels)
-        taken = 0
-        while taken < len(features):
-            if self._filled == 0:
-                self._wait(self._under_way[0])
-            end = self._chunk_end()
-            rows = min(end - self._row, len(features) - taken)
-            with np.errstate(over="ignore"):  # found, with its row, when the chunk is measured
-                self._chunks[0][self._filled : self._filled + rows] = features[taken : taken + rows]
-            self._labels[self._row : self._row + rows] = labels[taken : taken + rows]
-            self._filled += rows
-            self._row += rows
-            taken += rows
-            if self._row == end:
-                self._hand_over()
+        with self._closing_on_errors():
+            self._take(features, labels)
 
     def finish(self) -> FeatureSet:
         """Publish the rest and the complete manifest, and return the set.
@@ -140,21 +129,26 @@ class FeatureWriter:
             If the disk refuses.
         """
         self._check_open()
-        if not self._manifest.complete:
-            if self._row != self._manifest.n_rows:
+        manifest = self._manifest
+        if not manifest.complete:
+            if self._row != manifest.n_rows:
                 raise CacheError(
-                    f"The feature set '{self.path}' has {self._row} of {self._manifest.n_rows} "
+                    f"The feature set '{self.path}' has {self._row} of {manifest.n_rows} "
                     "rows; append the others before finish()."
                 )
-            data = encode_summary(self._labels, self._moments)
-            summary = StoredFile.of("summary", data, self._row)
-            fsio.publish(self.path / summary.file, data)
-            self._manifest = replace(self._manifest, summary=summary)
-            for file in self._manifest.files:
-                file.check_size(self.path)
-            self._manifest.publish(self.path)
-        fsio.remove_file(self.path / PROGRESS)
-        return FeatureSet(self.path, self._manifest)
+            with self._closing_on_errors():
+                data = encode_summary(self._labels, self._moments)
+                summary = StoredFile.of("summary", data, self._row)
+                fsio.publish(self.path / summary.file, data)
+                manifest = replace(manifest, summary=summary)
+                for file in manifest.files:
+                    file.check_size(self.path)
+                manifest.publish(self.path)
+                self._manifest = manifest
+        # Looked for first: a disk that only reads refuses to remove even what is not there.
+        if fsread.size_bytes(self.path / PROGRESS) is not None:
+            fsio.remove_file(self.path / PROGRESS)
+        return FeatureSet(self.path, manifest)
 
     def __enter__(self) -> Self:
         return self
@@ -166,10 +160,41 @@ class FeatureWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._closed = True
-        self._disk.stop()
-        self._statistics.stop()
-        if self._stream is not None:
-            self._stream.discard()
+        # Each of these also where an interrupt cuts short the one before.
+        try:
+            self._disk.stop()
+        finally:
+            try:
+                self._statistics.stop()
+            finally:
+                if self._stream is not None:
+                    self._stream.discard()
+
+    @contextlib.contextmanager
+    def _closing_on_errors(self) -> Iterator[None]:
+        """Take nothing any more behind an error or an interrupt: rows would be out of place."""
+        try:
+            yield
+        except BaseException:
+            self._closed = True
+            raise
+
+    def _take(self, features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+        """Copy the next rows into chunks, and hand over those that are full."""
+        taken = 0
+        while taken < len(features):
+            if self._filled == 0:
+                _wait(self._under_way[0])
+            end = self._chunk_end()
+            rows = min(end - self._row, len(features) - taken)
+            with np.errstate(over="ignore"):  # found, with its row, when the chunk is measured
+                self._chunks[0][self._filled : self._filled + rows] = features[taken : taken + rows]
+            self._labels[self._row : self._row + rows] = labels[taken : taken + rows]
+            self._filled += rows
+            self._row += rows
+            taken += rows
+            if self._row == end:
+                self._hand_over()
 
     def _resume(self, fresh: Manifest) -> Manifest:
         """Return what can be continued, verified, and take over its labels and moments."""
@@ -220,17 +245,7 @@ class FeatureWriter:
         self._filled = 0
         if self._row == self._shard_span(first).stop:
             # Rows behind a shard that is not safe would be lost with it.
-            self._wait([self._disk.submit(self._publish_shard, first, measured)])
-
-    def _wait(self, results: Iterable[Future[Any]]) -> None:
-        """Wait for what is under way; its errors are raised here, and nothing is taken any more."""
-        try:
-            for result in results:
-                result.result()
-        except BaseException:
-            # Rows behind a shard that failed would be out of place.
-            self._closed = True
-            raise
+            _wait([self._disk.submit(self._publish_shard, first, measured)])
 
     def _write(self, chunk: npt.NDArray[Any], first: int) -> None:
         """Write the next rows to the file of their shard."""
@@ -293,3 +308,9 @@ class FeatureWriter:
         if key.storage == "float16":
             text += " float16 ends at 65504: store float32 if the network gave a larger number."
         return NonFiniteFeatures(text)
+
+
+def _wait(results: Iterable[Future[Any]]) -> None:
+    """Wait for what is under way, and raise its errors here."""
+    for result in results:
+        result.result()

@@ -47,6 +47,8 @@ def test_only_pooled_values_and_one_flag_a_cut_reach_the_host(
     monkeypatch.setattr(torch.Tensor, "to", record_move)
     monkeypatch.setattr(torch.Tensor, "numpy", record_numpy)
     monkeypatch.setattr(torch.Tensor, "cpu", None)
+    # Folding looks at the weights on the host, once and before any image.
+    settings = dataclasses.replace(settings, fold=False)
     found = list(forward_batches(backbone, CUTS, ArrayImages(images[:8]), settings, 4))
     pooled = sum(values.nbytes for _, features in found for values in features.values())
     assert sum(crossed) == pooled + len(found) * len(CUTS)
