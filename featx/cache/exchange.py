@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import struct
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -50,7 +51,7 @@ _ABOUT_BYTES = 2**20
 # All that json, zipfile, numpy and h5py raise for files that are not what they seem.
 _UNREADABLE = (
     OSError, LookupError, ValueError, TypeError, ArithmeticError, EOFError, RuntimeError,
-    struct.error, zipfile.BadZipFile,
+    SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -221,7 +222,7 @@ def _write_h5(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     forms = _forms(about, found.key)
     with h5py.File(path, "w") as file:
-        file.attrs[_ABOUT] = canonical_json(about)
+        file.attrs[_ABOUT] = np.bytes_(canonical_json(about))
         for name, form in forms.items():
             file.create_dataset(name, *form, dcpl=plist, track_times=False)
         places = {name: place_of(file, name, *form) for name, form in forms.items()}
@@ -311,7 +312,7 @@ def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        about = json.loads(file.attrs[_ABOUT])
+        about = json.loads(_text(file, _ABOUT))
         forms = _forms(about, FeatureKey.from_dict(about["key"]))
         places = {name: place_of(file, name, *form) for name, form in forms.items()}
     # HDF5 only says where the values lie: no filter, link or other file is followed.
@@ -326,6 +327,27 @@ def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
         shape, dtype = forms["features"]
         values.seek(places["features"])
         yield about, _blocks(values, (shape[0], shape[1]), dtype, labels)
+
+
+def _text(file: Any, name: str) -> bytes:
+    """Return an attribute of fixed length.
+
+    One of variable length lies in a heap, in whose damaged form HDF5 can search without end.
+    """
+    import h5py
+
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    if (
+        not isinstance(kind, h5py.h5t.TypeStringID)
+        or kind.is_variable_str()
+        or attribute.shape
+        or kind.get_size() > _ABOUT_BYTES
+    ):
+        raise ValueError(f"'{name}' is no text of fixed length")
+    value = np.empty((), f"S{kind.get_size()}")
+    attribute.read(value)
+    return bytes(value[()])
 
 
 @contextlib.contextmanager
