@@ -116,14 +116,12 @@ def read_pickle(content: bytes, path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(loaded, dict):
         raise DataError(f"{path} is refused: it holds a {type(loaded).__name__}, not a dict.")
-    found = {}
     for name, value in loaded.items():
         if isinstance(value, _Array):
             if value.values is None:
                 raise DataError(f"{path} is refused: its array {name!r} has no values.")
-            value = value.values
-        found[name] = value
-    return found
+            loaded[name] = value.values
+    return loaded
 
 
 def unpack(archive: Path, folder: Path) -> None:
