@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
+sys.dont_write_bytecode = True  # what is imported late would be written beside its source
 sys.path.insert(0, str(REPO / "tests" / "hostile"))
 
 from fuzz_loaders import Loader, make_loaders  # noqa: E402
