@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--features", type=int, default=512)
     parser.add_argument("--budget", default="1GB")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     budget = parse_bytes(options.budget)
@@ -116,7 +117,7 @@ def main() -> None:
     print(f"{shape}, float32, budget {options.budget}\n")
     print("| step | seconds | peak beyond the imports | of the budget |")
     print("|---|---:|---:|---:|")
-    for name in STEPS:
+    for name in options.steps:
         found = measured(name, options)
         peak = f"{found['peak'] / 1e6:.0f} MB | {found['peak'] / budget:.0%}"
         print(f"| {name} | {found['s']:.1f} | {peak} |", flush=True)

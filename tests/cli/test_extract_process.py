@@ -18,7 +18,7 @@ import featx
 
 SHARD_ROWS = 8
 WORDS = ["extract", "--backbone", "conv2", "--weights", "none", "--dataset", "digits", "--limit",
-         "4", "--image-size", "32", "--batch-size", "4", "--cut", "pool1", "--device", "cpu"]  # fmt: skip
+         "4", "--image-size", "32", "--batch-size", "4", "--cut", "pool1"]  # fmt: skip
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, prctl")
 N_IMAGES = 3 * 40  # train, val and test
 
