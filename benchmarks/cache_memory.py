@@ -104,8 +104,10 @@ def main() -> None:
     if options.step:
         import scipy.linalg  # noqa: F401
         import sklearn.svm  # noqa: F401
+        import torch  # noqa: F401 (the fit looks for an accelerator)
 
-        import featx.heads  # noqa: F401
+        import featx.heads.paths
+        import featx.pipeline.feature_rows  # noqa: F401
 
         Path("/proc/self/clear_refs").write_text("5")
         before, start = status("VmRSS"), time.perf_counter()
