@@ -1,6 +1,7 @@
 """What breaking the cache on purpose has shown: runs the campaign and writes docs/reliability.md.
 
-``python benchmarks/reliability.py`` (``make faults``) takes about ten minutes.
+``python benchmarks/reliability.py`` (``make faults``) takes about a quarter of an hour, and 2 GB of
+disk for the memory of a large set. An hour of fuzzing is a command of its own, `fuzzing.py`.
 """
 
 from __future__ import annotations
@@ -23,26 +24,29 @@ TESTS = (
     "tests/cache/test_cache_corruption.py", "tests/cache/test_cache_processes.py",
     "tests/cache/test_cache_faults.py", "tests/cache/test_cache_power.py",
     "tests/cache/test_cache_keys.py", "tests/extraction/test_waiting.py",
+    "tests/extraction/test_killed_extractions.py", "tests/hostile",
+    "tests/extraction/test_validity.py", "tests/pipeline/test_validity.py",
 )  # fmt: skip
+# As `cache_memory.STEPS`, whose module imports what the campaign does not need.
+STEPS = ("write", "verify", "read", "standardize", "fit-svm")
+Row = tuple[str, str, str]
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
-def campaign() -> tuple[list[dict[str, Any]], float]:
-    """Run all rounds of the tests; return what they counted, and seconds."""
+def campaign() -> list[dict[str, Any]]:
+    """Run all rounds of the tests; return what they counted."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.jsonl"
         file.touch()
         env = {**os.environ, "FEATX_FAULTS": "full", "FEATX_FAULTS_FILE": str(file),
                "OMP_NUM_THREADS": "1"}  # fmt: skip
-        start = time.perf_counter()
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count()), "--dist",
                    "worksteal", *TESTS]  # fmt: skip
         subprocess.run(command, env=env, cwd=REPO, check=True)
-        seconds = time.perf_counter() - start
-        return [json.loads(line) for line in file.read_text().splitlines()], seconds
+        return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def rows(found: Sequence[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:
+def rows(found: Sequence[dict[str, Any]]) -> Iterable[Row]:
     """Yield promise, what was done, what was seen."""
 
     def of(promise: str) -> list[dict[str, Any]]:
@@ -61,14 +65,22 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:
         f"{damaged:,} seeded corruptions of {kinds} kinds",
         f"{refused:,} refused with file and entry named",
     )
-    kills = of("Kill and resume")[0]
-    yield (
-        "Kill and resume",
-        f"{kills['kills']:,} SIGKILLs of writers, half of them aimed at an operation of a "
-        "publication",
-        f"resumed sets are the same bit for bit, no file is left over; at most "
-        f"{kills['lost_rows']} rows were computed again (a shard has {kills['shard_rows']})",
-    )
+    for key in of("The key covers everything"):
+        yield (
+            "The key covers everything",
+            f"{key['ingredients']} ingredients, changed one at a time",
+            "another key each time, and the ingredient is named",
+        )
+    for kind, where in (("", "writers"), (", extractions", "whole extractions")):
+        kills = of(f"Kill and resume{kind}")[0]
+        inside = kills.get("inside", kills["kills"] // 2)
+        yield (
+            "Kill and resume",
+            f"{kills['kills']:,} SIGKILLs of {where}, {inside:,} of them aimed at an operation of "
+            "a publication",
+            f"resumed sets are the same bit for bit, no file is left over; at most "
+            f"{kills['lost_rows']} rows were computed again (a shard has {kills['shard_rows']})",
+        )
     yield (
         "A fault at every operation",
         f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, "
@@ -100,6 +112,42 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:
             f"the work was done once in each, the features are the same; {together['messages']:,} "
             "times one said that it waits",
         )
+    yield (
+        "Hostile files",
+        f"a corpus of {of('Hostile files, corpus')[0]['files']} files",
+        "all refused or handled as documented; nothing was run, reached or written outside",
+    )
+    fuzzed = of("Hostile files")[0]
+    yield (
+        "Hostile files",
+        f"{fuzzed['damaged']:,} damaged files of {fuzzed['loaders']} kinds, in watched children",
+        "all accepted or refused with a message",
+    )
+
+
+def memory(n_rows: int = 1_000_000, n_features: int = 512, budget: str = "1GB") -> Iterable[Row]:
+    """Yield the rows of peak memory, each step in a process of its own.
+
+    A fit of all rows takes a quarter of an hour by itself (docs/performance.md): a twentieth is
+    fitted, in about the bytes that it has.
+    """
+    command = [sys.executable, str(REPO / "benchmarks" / "cache_memory.py")]
+    parts = ((n_rows, budget, STEPS[:-1]), (n_rows // 20, "100MB", STEPS[-1:]))
+    for rows_of_set, allowed, steps in parts:
+        with tempfile.TemporaryDirectory() as folder:
+            shape = ["--rows", str(rows_of_set), "--features", str(n_features)]
+            wanted = steps if "write" in steps else ("write", *steps)
+            done = subprocess.run(
+                [*command, folder, *shape, "--budget", allowed, "--steps", *wanted],
+                check=True, capture_output=True, text=True, cwd=REPO,
+            )  # fmt: skip
+        lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+        peaks = {line[0].strip("| "): line[-1].strip("| ") for line in lines}
+        yield (
+            "Memory",
+            f"{rows_of_set:,} x {n_features} values in a budget of {allowed}",
+            "peak, of the budget: " + ", ".join(f"{step} {peaks[step]}" for step in steps),
+        )
 
 
 def main() -> None:
@@ -108,9 +156,11 @@ def main() -> None:
     from featx import __version__
     from featx.machine import cpu_name, n_cpus
 
-    found, seconds = campaign()
+    start = time.perf_counter()
+    found = campaign()
     table = ["| promise | what was broken | what was seen |", "|---|---|---|"]
-    table += [f"| {' | '.join(row)} |" for row in rows(found)]
+    table += [f"| {' | '.join(row)} |" for row in (*rows(found), *memory())]
+    seconds = time.perf_counter() - start
     where = (
         f"featx {__version__}, {cpu_name()}, {n_cpus()} cores, {platform.system()}, Python "
         f"{platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."

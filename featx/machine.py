@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -209,13 +210,16 @@ def parse_bytes(text: str | int) -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that matter to a result; absent ones are left out."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: version for name in PACKAGES if (version := _version(name)) is not None}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """Return the version of a package: read once, as a key for each cut and batch size asks."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def peak_memory_bytes() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,14 @@ def test_a_file_is_named_after_itself_and_overridden(tmp_path: Path) -> None:
         ("- a\n- b", "holds list"),
         ("", "holds NoneType"),
         ("backbone: !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("[" * 100_000, "not valid YAML"),
+        ("[" * 100_000, "more than 20 lists or mappings inside each other"),
+        ("backbone: " + "{a: " * 21 + "1" + "}" * 21, "more than 20 lists or mappings"),
+        ("- a\n" * 200_000, "more than 10000 values"),
+        ("seed: " + "9" * 101, "a number of 101 digits"),
+        ("seed: " + "1:" * 400_000 + "1", "a number of 800001 digits"),
+        ("cuts: &a [layer1]\nclasses: *a", r"an alias, \*a: write its value out"),
+        ("seed: !!timestamp x", "not valid YAML"),
+        ("? [a]\n: b", "not valid YAML"),
         ("a: " + "x" * 2_000_000, "at most 1000000"),
     ],
 )
@@ -115,7 +123,18 @@ def test_overrides_are_read_as_yaml() -> None:
     assert values == {"image_size": 64, "C": [1, 2], "weights": "none", "refit": True}
 
 
-@pytest.mark.parametrize("pair", ["image_size", "=3", "C=["])
+def test_a_recipe_may_be_as_deep_and_as_long_as_recipes_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    inner: object = 1
+    for _ in range(19):
+        inner = {"a": inner}
+    path.write_text(json.dumps({"published": inner, "C": list(range(1, 4000))}))
+    recipe = load_recipe(path)
+    assert recipe.published == inner
+    assert len(recipe.C) == 3999
+
+
+@pytest.mark.parametrize("pair", ["image_size", "=3", "C=[", "C=" + "[" * 5000, "C=!!timestamp x"])
 def test_a_broken_override_is_refused(pair: str) -> None:
     with pytest.raises(RecipeError, match="--set"):
         parse_overrides([pair])

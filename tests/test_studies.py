@@ -192,6 +192,14 @@ def test_a_comparison_takes_no_lists() -> None:
         make_study({"task": "compare", "cuts": ["layer1"], "lr": [0.1, 0.2]})
 
 
+def test_a_study_without_end_is_refused_before_it_is_built() -> None:
+    values = {**TRAIN, "lr": [i / 1000 for i in range(1, 1000)], "momentum": [0, 0.5, 0.9]}
+    with pytest.raises(RecipeError, match="come to 11,988 runs: a study has at most 10,000"):
+        make_study({**values, "repeats": 4})
+    with pytest.raises(RecipeError, match="a study has at most 10,000"):
+        make_study({**TRAIN, "repeats": 10**12})
+
+
 def test_loading_one_recipe_of_a_study_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "many.yaml"
     path.write_text("task: train\nnetwork: conv2\nlr: [0.1, 0.2]\n")

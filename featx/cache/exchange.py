@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import struct
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -27,6 +28,7 @@ from featx.cache.feature_set import FeatureSet
 from featx.cache.keys import FeatureKey, canonical_json
 from featx.cache.shards import STORED_TYPES, place_of
 from featx.errors import CacheCorrupt, CacheError, UsageError
+from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,11 +52,11 @@ _ABOUT_BYTES = 2**20
 # All that json, zipfile, numpy and h5py raise for files that are not what they seem.
 _UNREADABLE = (
     OSError, LookupError, ValueError, TypeError, ArithmeticError, EOFError, RuntimeError,
-    struct.error, zipfile.BadZipFile,
+    SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
 )  # fmt: skip
 
 
-def export_features(found: FeatureSet, path: Path) -> Path:
+def export_features(found: FeatureSet, path: Path, *, force: bool = False) -> Path:
     """Write a complete feature set into one file, a shard at a time.
 
     Parameters
@@ -63,24 +65,35 @@ def export_features(found: FeatureSet, path: Path) -> Path:
         What to write; every shard is verified as it is read.
     path : Path
         The file; its ending says the format: ``.npz``, ``.h5`` or ``.parquet``.
+    force : bool
+        Replace a file that is there.
 
     Raises
     ------
     UsageError
-        If the ending is another one, or pyarrow is missing (Parquet).
+        If the ending is another one, the file is there already, or pyarrow is missing (Parquet).
     CacheCorrupt
         If a shard is missing or damaged.
     CacheWriteError
         If the disk refuses.
     """
     write = {"npz": _write_npz, "h5": _write_h5, "parquet": _write_parquet}[_format_of(path)]
+    if path.exists() and not (force and path.is_file()):
+        raise UsageError(
+            f"'{path}' is there already and was left as it is. Replace it: --force, or choose "
+            "another name."
+            if path.is_file()
+            else f"'{path}' is no file. Choose another name."
+        )
     fsio.make_folder(path.parent)
     with fsio.publishing(path) as temporary:
         write(found, temporary, _about(found))
     return path
 
 
-def import_features(store: FeatureStore, path: Path) -> FeatureSet:
+def import_features(
+    store: FeatureStore, path: Path, *, force: bool = False, progress: Progress = SILENT
+) -> FeatureSet:
     """Put an exported file into a cache, where runs find it under its key.
 
     Parameters
@@ -89,16 +102,21 @@ def import_features(store: FeatureStore, path: Path) -> FeatureSet:
         The cache.
     path : Path
         A file that `export_features` wrote.
+    force : bool
+        Replace an entry of the same key, damaged or not.
+    progress : Progress, optional
+        Is told when an entry is there already.
 
     Returns
     -------
     FeatureSet
-        The entry; one that is there already stays.
+        The entry; one that is there already stays, unless `force` is given.
 
     Raises
     ------
     CacheCorrupt
-        If the content is not what the file says it is. Nothing is left in the cache then.
+        If the content is not what the file says it is (nothing is left in the cache then), or the
+        entry that is there is damaged.
     UsageError
         If there is no such file, or it is none that featx wrote.
     """
@@ -107,7 +125,7 @@ def import_features(store: FeatureStore, path: Path) -> FeatureSet:
     form = _format_of(path)
     openers: dict[str, Opener] = {"npz": _read_npz, "h5": _read_h5, "parquet": _read_parquet}
     try:
-        return _take(store, path, openers[form])
+        return _take(store, path, openers[form], force=force, progress=progress)
     except (CacheError, UsageError):
         raise
     except _UNREADABLE as error:
@@ -117,15 +135,26 @@ def import_features(store: FeatureStore, path: Path) -> FeatureSet:
         ) from error
 
 
-def _take(store: FeatureStore, path: Path, opener: Opener) -> FeatureSet:
+def _take(
+    store: FeatureStore, path: Path, opener: Opener, *, force: bool, progress: Progress
+) -> FeatureSet:
     """Check a file as a whole, then write it into the cache."""
     with opener(path) as (about, blocks):
         key = FeatureKey.from_dict(about["key"])
         # Before anything is touched: an entry in the making must not suffer from a bad file.
         _check_digest(path, about, _digest(key, _checked(blocks, key)))
-    there = store.find(key)
-    if there is not None:
-        return there
+    if not force:
+        if problem := store.problem(key):
+            name = store.name_of(store.path_for(key))
+            raise CacheCorrupt(
+                f"The cache has a damaged entry of these features, {name}: {problem} To replace it "
+                "by the file: --force."
+            )
+        there = store.find(key)
+        if there is not None:
+            name = store.name_of(there.path)
+            progress.say(f"{name} is in the cache already and stays. Replace it: --force.")
+            return there
     shape = {"n_rows": int(about["n_rows"]), "n_features": int(about["n_features"])}
     with (
         opener(path) as (again, blocks),
@@ -221,7 +250,7 @@ def _write_h5(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     forms = _forms(about, found.key)
     with h5py.File(path, "w") as file:
-        file.attrs[_ABOUT] = canonical_json(about)
+        file.attrs[_ABOUT] = np.bytes_(canonical_json(about))
         for name, form in forms.items():
             file.create_dataset(name, *form, dcpl=plist, track_times=False)
         places = {name: place_of(file, name, *form) for name, form in forms.items()}
@@ -311,7 +340,7 @@ def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        about = json.loads(file.attrs[_ABOUT])
+        about = json.loads(_text(file, _ABOUT))
         forms = _forms(about, FeatureKey.from_dict(about["key"]))
         places = {name: place_of(file, name, *form) for name, form in forms.items()}
     # HDF5 only says where the values lie: no filter, link or other file is followed.
@@ -326,6 +355,27 @@ def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
         shape, dtype = forms["features"]
         values.seek(places["features"])
         yield about, _blocks(values, (shape[0], shape[1]), dtype, labels)
+
+
+def _text(file: Any, name: str) -> bytes:
+    """Return an attribute of fixed length.
+
+    One of variable length lies in a heap, in whose damaged form HDF5 can search without end.
+    """
+    import h5py
+
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    if (
+        not isinstance(kind, h5py.h5t.TypeStringID)
+        or kind.is_variable_str()
+        or attribute.shape
+        or kind.get_size() > _ABOUT_BYTES
+    ):
+        raise ValueError(f"'{name}' is no text of fixed length")
+    value = np.empty((), f"S{kind.get_size()}")
+    attribute.read(value)
+    return bytes(value[()])
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ from featx.progress import SILENT, Progress
 ORPHAN_AGE_S = 3600.0
 """Files that no manifest lists are left to a writer that may be at work for this long."""
 
+UNFINISHED = "no manifest: a first shard was never finished"
+"""Problem of an entry that is not damaged: whoever extracts it begins at row 0."""
+
 # A time of use is no finer than this: most runs write nothing.
 _USE_STEP_S = 3600.0
 _ENTRY_NAME = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{16}")
@@ -141,12 +144,30 @@ class FeatureStore:
         return path.relative_to(self.root).as_posix()
 
     def nearest(self, key: FeatureKey) -> tuple[EntryInfo, list[str]] | None:
-        """Return the entry whose key differs least, and the names of what differs.
+        """Return the undamaged entry whose key differs least, and the names of what differs.
 
         Of equally near ones the one that was used last. None where nothing is cached.
         """
-        found = [(info, key.difference(info.key)) for info in self.entries() if info.key]
+        found = [
+            (info, key.difference(info.key))
+            for info in self.entries()
+            if info.key and not info.problem
+        ]
         return min(found, key=lambda pair: (len(pair[1]), -pair[0].used_s), default=None)
+
+    def problem(self, key: FeatureKey) -> str | None:
+        """Return why the entry of a key cannot be used, without reading its shards.
+
+        None where nothing is wrong, or there is no entry.
+        """
+        path = self.path_for(key)
+        try:
+            manifest = _load_any(path, key)
+            for file in manifest.files if manifest else ():
+                file.check_size(path)
+        except CacheError as error:
+            return str(error)
+        return None
 
     def progress(self, key: FeatureKey) -> int:
         """Return the rows of an entry that need not be computed again, 0 if there is none.
@@ -322,7 +343,7 @@ class FeatureStore:
             used = max(changed, self._used_s(path))
             manifest = _load_any(path)
             if manifest is None:
-                problem = "no manifest: a first shard was never finished"
+                problem = UNFINISHED
             elif self.path_for(manifest.key) != path:
                 name = COMPLETE if manifest.complete else PROGRESS
                 problem = f"{name} belongs to '{self.path_for(manifest.key)}'"

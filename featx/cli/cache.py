@@ -49,16 +49,9 @@ def verify(cache_dir: CacheDir = None) -> None:
     if bad:
         from featx.errors import CacheCorrupt
 
-        # Most problems name the entry themselves.
-        lines = [
-            entry.problem
-            if str(entry.path) in str(entry.problem)
-            else f"{entry.path}: {entry.problem}."
-            for entry in bad
-        ]
         raise CacheCorrupt(
             f"{len(bad)} of {counted(len(entries), 'entry', 'entries')} cannot be trusted.\n"
-            + "\n".join(map(str, lines))
+            + "\n".join(_problem_lines(bad))
         )
     typer.echo(f"{counted(len(entries), 'entry', 'entries')}, every digest agrees.")
 
@@ -67,19 +60,29 @@ def verify(cache_dir: CacheDir = None) -> None:
 def explain(settings: dict[str, Any]) -> None:
     """Say which features a run would find, and why it would not find the others.
 
-    Takes the options of featx extract. What is not cached is set beside the cached features whose
-    key differs least.
+    Takes the options of featx extract. What is not cached is set beside the undamaged features
+    whose key differs least. Damaged entries are named; exit code 1 when there is one.
 
     Example:  featx cache explain --backbone resnet50 --cut layer3.5 --dataset cifar5
     """
     recipe = recipe_from_flags(settings)
+    from featx.cache.store import UNFINISHED
     from featx.cli.console import out
     from featx.cli.explaining import explained
-    from featx.pipeline import make_plan, prepare
+    from featx.pipeline import plan_sets, prepare
 
     prepared = prepare(recipe)
-    for line in explained(prepared, make_plan(prepared)):
+    for line in explained(prepared.store, plan_sets(prepared, tell_damage=True)):
         out().print(line, soft_wrap=True)
+    bad = [e for e in prepared.store.entries() if e.problem not in (None, UNFINISHED)]
+    if bad:
+        from featx.errors import CacheCorrupt
+        from featx.text import counted
+
+        raise CacheCorrupt(
+            f"{counted(len(bad), 'entry', 'entries')} of the cache cannot be used.\n"
+            + "\n".join(_problem_lines(bad))
+        )
 
 
 app.command("explain", cls=FeatxCommand)(explain)
@@ -135,6 +138,7 @@ def export(
     entry: Annotated[str, typer.Argument(help="Name of an entry, or its beginning (cache list).")],
     file: Annotated[Path, typer.Argument(help="The file: .npz, .h5 or .parquet.")],
     cache_dir: CacheDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write cached features into one file that other tools open; every shard is verified.
 
@@ -153,7 +157,7 @@ def export(
             or f"Entry '{store.name_of(info.path)}' cannot be exported: {info.rows:,} of "
             f"{info.n_rows:,} rows are there. The featx extract that began it goes on with it."
         )
-    export_features(found, file)
+    export_features(found, file, force=force)
     size = human_bytes(file.stat().st_size)
     typer.echo(f"{file}: {found.n_samples:,} x {found.n_features:,} features and labels, {size}.")
 
@@ -162,17 +166,33 @@ def export(
 def import_file(
     file: Annotated[Path, typer.Argument(help="A file that featx cache export wrote.")],
     cache_dir: CacheDir = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace features of the same kind that are cached.")
+    ] = False,
 ) -> None:
     """Put exported features into a cache, where runs find them; their content is checked.
+
+    Features that are cached already stay, unless --force is given.
 
     Example:  featx cache import features.npz --cache-dir cache
     """
     from featx.cache import FeatureStore, import_features
+    from featx.cli.console import ConsoleProgress
     from featx.recipes import Recipe
 
     store = FeatureStore(Recipe(cache_dir=cache_dir).cache_path)
-    found = import_features(store, file)
+    found = import_features(store, file, force=force, progress=ConsoleProgress())
     typer.echo(f"{store.name_of(found.path)}: {found.n_samples:,} x {found.n_features:,} features.")
+
+
+def _problem_lines(bad: list[EntryInfo]) -> list[str]:
+    """Return a line per damaged entry; most problems name the entry themselves."""
+    return [
+        str(entry.problem)
+        if str(entry.path) in str(entry.problem)
+        else f"{entry.path}: {entry.problem}."
+        for entry in bad
+    ]
 
 
 def _store(cache_dir: str | None) -> FeatureStore:

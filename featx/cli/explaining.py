@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featx.errors import UsageError
@@ -12,7 +12,6 @@ from featx.errors import UsageError
 if TYPE_CHECKING:
     from featx.cache import FeatureKey, FeatureStore
     from featx.extraction.planning import PlannedSet
-    from featx.pipeline import Plan, Prepared
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([smhdw])")
@@ -52,11 +51,11 @@ def age_text(seconds: float) -> str:
     return "now"
 
 
-def explained(prepared: Prepared, plan: Plan) -> Iterator[str]:
+def explained(store: FeatureStore, sets: Sequence[PlannedSet]) -> Iterator[str]:
     """Yield a line per cut and split: whether it is cached, else what differs from the nearest."""
-    for item in plan.sets:
+    for item in sets:
         where = f"{item.cut}, {item.split}"
-        entry = prepared.store.name_of(prepared.store.path_for(item.key))
+        entry = store.name_of(store.path_for(item.key))
         if item.cached:
             yield f"{where}: cached in {entry}."
         elif item.rows_done:
@@ -64,19 +63,21 @@ def explained(prepared: Prepared, plan: Plan) -> Iterator[str]:
                 f"{where}: {item.rows_done:,} of {item.n_rows:,} rows are cached in {entry}; a run "
                 "goes on behind them."
             )
+        elif item.problem:
+            yield f"{where}: its entry is damaged. {item.problem} {_nearest_text(store, item)}"
         else:
-            yield f"{where}: not cached. {_nearest_text(prepared.store, item)}"
+            yield f"{where}: not cached. {_nearest_text(store, item)}"
 
 
 def _nearest_text(store: FeatureStore, item: PlannedSet) -> str:
     found = store.nearest(item.key)
     if found is None:
-        return "The cache holds nothing yet."
+        return (
+            "The cache holds nothing else yet." if item.problem else "The cache holds nothing yet."
+        )
     info, names = found
     assert info.key is not None
     changes = [f"{n}: {_value(info.key, n)} there, {_value(item.key, n)} here" for n in names]
-    if not names:
-        return f"Its entry {store.name_of(info.path)} cannot be used: {info.problem}."
     used = age_text(time.time() - info.used_s)
     ago = "now" if used == "now" else f"{used} ago"
     return (

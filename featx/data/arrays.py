@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -71,14 +72,19 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_memory(path)
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] if key in known else np.empty(0) for key in file.files}
+            arrays = {key: file[key] if key in known else np.empty(0) for key in file.files}
+        for key, array in arrays.items():
+            # What does not begin as an array does comes as bytes.
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"'{key}' is no array")
+        return arrays
     except DataError:
         raise
     except MemoryError as error:
         raise DataError(f"{path} does not fit in memory: {error}. {_wanted()}") from error
     except (
-        ValueError, OSError, EOFError, RuntimeError, OverflowError,
-        struct.error, zipfile.BadZipFile, zlib.error,
+        ValueError, OSError, EOFError, RuntimeError, OverflowError, LookupError, SyntaxError,
+        struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "

@@ -79,6 +79,8 @@ class PlannedSet:
         Size of the whole set.
     rows_done : int
         Rows already in the cache.
+    problem : str or None
+        Why what is there cannot be used; only where damage was asked for instead of an error.
     """
 
     cut: str
@@ -88,6 +90,7 @@ class PlannedSet:
     n_features: int
     n_bytes: int
     rows_done: int
+    problem: str | None = None
 
     @property
     def cached(self) -> bool:
@@ -103,15 +106,33 @@ def plan_split(
     settings: Settings,
     *,
     rebuild: bool = False,
+    tell_damage: bool = False,
 ) -> dict[str, PlannedSet]:
-    """Return, for each cut of one split, what is cached and what is to be computed."""
+    """Return, for each cut of one split, what is cached and what is to be computed.
+
+    Parameters
+    ----------
+    rebuild : bool
+        Take nothing for cached.
+    tell_damage : bool
+        Note what cannot be used as the `problem` of its set.
+
+    Raises
+    ------
+    CacheCorrupt, CacheSchemaMismatch
+        If an entry cannot be used, unless damage is to be told.
+    """
     from featx.cache import FeatureStore
 
     planned = {}
     settings = settings.of_pass(points.values())
     for cut, point in points.items():
         keys = [feature_key(backbone, split, settings, point, b) for b in settings.batch_sizes()]
-        done = {key: 0 if rebuild else store.progress(key) for key in keys}
+        problems = {key: store.problem(key) for key in keys} if tell_damage else {}
+        done = {
+            key: 0 if rebuild or problems.get(key) is not None else store.progress(key)
+            for key in keys
+        }
         # A run that had to halve its batches left its entry under the smaller size.
         key = next((k for k in keys if done[k] == len(split)), keys[0])
         planned[cut] = PlannedSet(
@@ -122,6 +143,7 @@ def plan_split(
             n_features=point.n_pooled,
             n_bytes=FeatureStore.size_bytes_for(len(split), point.n_pooled, settings.storage),
             rows_done=done[key],
+            problem=problems.get(key) or next(filter(None, problems.values()), None),
         )
     return planned
 

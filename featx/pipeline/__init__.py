@@ -5,7 +5,7 @@
 
 from featx.pipeline.comparing import ComparedRun, compared_runs, run_comparison
 from featx.pipeline.fitting import CutFit, candidates, fit_cuts, jobs_that_fit
-from featx.pipeline.prepare import Plan, Prepared, make_plan, prepare, prepare_fit
+from featx.pipeline.prepare import Plan, Prepared, make_plan, plan_sets, prepare, prepare_fit
 from featx.pipeline.rates import run_rate_range
 from featx.pipeline.running import extract_all, run, run_prepared
 from featx.pipeline.studies import finished_record, finished_runs, run_study
@@ -27,6 +27,7 @@ __all__ = [
     "fit_cuts",
     "jobs_that_fit",
     "make_plan",
+    "plan_sets",
     "prepare",
     "prepare_fit",
     "prepare_training",

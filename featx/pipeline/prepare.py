@@ -224,16 +224,18 @@ def make_plan(prepared: Prepared) -> Plan:
         When it would not fit the disk or the memory budget.
     """
     budget = memory_budget_bytes(prepared.recipe.memory_budget)
+    sets = plan_sets(prepared)
+    check_budget(sets, prepared.points, prepared.store, budget)
+    return Plan(sets, budget)
+
+
+def plan_sets(prepared: Prepared, *, tell_damage: bool = False) -> tuple[PlannedSet, ...]:
+    """Return what is cached of each split and cut; see `featx.extraction.plan_split`."""
     sets: list[PlannedSet] = []
     for split in prepared.dataset.splits.values():
         planned = plan_split(
-            prepared.backbone,
-            prepared.points,
-            split,
-            prepared.store,
-            prepared.settings,
-            rebuild=prepared.recipe.rebuild,
-        )
+            prepared.backbone, prepared.points, split, prepared.store, prepared.settings,
+            rebuild=prepared.recipe.rebuild, tell_damage=tell_damage,
+        )  # fmt: skip
         sets.extend(planned.values())
-    check_budget(sets, prepared.points, prepared.store, budget)
-    return Plan(tuple(sets), budget)
+    return tuple(sets)

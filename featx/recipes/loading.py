@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from featx.errors import RecipeError, closest, quoted
 from featx.recipes.recipe import TASK_FIELDS, Recipe, slug
 from featx.recipes.unused import refuse_jobs_of_one, refuse_unused, still_meant
+from featx.recipes.yaml_text import read_yaml
 
 MAX_RECIPE_BYTES = 1_000_000
 # A list is one value of these; a list of lists varies them. A list of C is a choice by validation.
@@ -163,18 +164,16 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     Raises
     ------
     RecipeError
-        When it is too large, or no YAML mapping.
+        When it is too large, too deep, or no YAML mapping.
     """
-    import yaml
-
     if path.stat().st_size > MAX_RECIPE_BYTES:
         raise RecipeError(
             f"Recipe {path} has {path.stat().st_size} bytes; a recipe has at most "
             f"{MAX_RECIPE_BYTES}. Is it the right file?"
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also for bytes that are no UTF-8
         raise RecipeError(f"Recipe {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(
@@ -192,15 +191,14 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     RecipeError
         When a pair has no ``=`` or its value is not YAML.
     """
-    import yaml
-
     values = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise RecipeError(f"--set {pair!r} is not KEY=VALUE. Example: --set image_size=64")
         try:
-            values[key.strip().replace("-", "_")] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {pair!r}: the value is not valid YAML.") from None
+            values[key.strip().replace("-", "_")] = read_yaml(text)
+        except ValueError as error:
+            shown = pair if len(pair) <= 80 else pair[:77] + "..."
+            raise RecipeError(f"--set {shown!r}: the value is not valid YAML: {error}.") from None
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from featx.recipes.loading import (
 )
 from featx.recipes.recipe import Recipe, slug
 from featx.recipes.unused import has_effect, refuse_jobs_of_one, refuse_unused, still_meant
+
+MAX_RUNS = 10_000
+"""Runs of a study: beyond it, a list is more likely a mistake than a wish."""
 
 _LONGEST_GROUP = 90
 
@@ -117,6 +121,12 @@ def make_study(
         raise RecipeError(
             f"{', '.join(axes)} in {where}: a comparison is one table and takes no lists of "
             "values. Run it once per value, with --set."
+        )
+    n_runs = math.prod(map(len, axes.values())) * first.repeats
+    if n_runs > MAX_RUNS:
+        raise RecipeError(
+            f"The lists and repeats in {where} come to {n_runs:,} runs: a study has at most "
+            f"{MAX_RUNS:,}. Give fewer values, or several recipes."
         )
     groups: dict[str, tuple[dict[str, Any], Recipe]] = {}
     for combination in itertools.product(*axes.values()):

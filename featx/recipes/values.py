@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from featx.recipes.yaml_text import read_yaml
+
 
 def split_commas(value: Any) -> Any:
     """Take ``a,b,c`` for a list, as the command line gives it."""
@@ -45,11 +47,9 @@ def read_amount(value: Any) -> Any:
 def read_mapping(value: Any) -> Any:
     """Take YAML or JSON text for a mapping, as the command line gives it."""
     if isinstance(value, str):
-        import yaml
-
         try:
-            return yaml.safe_load(value)
-        except yaml.YAMLError:
+            return read_yaml(value)
+        except ValueError:
             return value
     return value
 

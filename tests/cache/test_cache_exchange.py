@@ -188,7 +188,7 @@ def test_a_changed_key_is_refused(tmp_path: Path, store: FeatureStore) -> None:
     with h5py.File(path, "r+") as file:
         about = json.loads(file.attrs["featx"])
         about["key"]["pool"] = "max"
-        file.attrs["featx"] = json.dumps(about)
+        file.attrs["featx"] = np.bytes_(json.dumps(about))
     other = FeatureStore(tmp_path / "other")
     with pytest.raises(CacheCorrupt, match="does not match its SHA-256"):
         import_features(other, path)

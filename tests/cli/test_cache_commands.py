@@ -80,6 +80,60 @@ def test_explain_of_an_empty_cache(tmp_path: Path) -> None:
     assert "train: not cached. The cache holds nothing yet." in squeezed(result.stdout)
 
 
+def test_explain_goes_on_behind_damaged_entries(filled: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(filled, cache)
+    (train,) = cache.glob("*/*-train-*")
+    (val,) = cache.glob("*/*-val-*")
+    (train / "manifest.json").write_bytes(b"{}")
+    next(val.glob("0*.h5")).unlink()
+    result = featx("cache", "explain", *SMALL, "--cache-dir", str(cache))
+    assert result.exit_code == 1, result.output
+    said = squeezed(result.stdout)
+    assert re.search(r"layer1, train: its entry is damaged\. .*manifest\.json: it is not a", said)
+    assert re.search(r"layer1, val: its entry is damaged\. .*the file is missing", said)
+    assert "layer1, test: cached in" in said
+    # The nearest is the one that is whole.
+    assert said.count("Nearest is ") == said.count("split: test there") == 2
+    assert "2 entries of the cache cannot be used." in squeezed(result.stderr)
+    # What is damaged is not the nearest of another key.
+    other = featx("cache", "explain", *SMALL, "--pool", "max", "--cache-dir", str(cache))
+    assert other.exit_code == 1
+    assert (
+        squeezed(other.stdout).count(f"Nearest is {next(cache.glob('*/*-test-*')).parent.name}")
+        == 3
+    )
+
+
+def test_what_is_there_is_replaced_only_when_it_is_asked_for(filled: Path, tmp_path: Path) -> None:
+    entry = min(path.name for path in filled.glob("*/*-test-*"))
+    file = tmp_path / "features.npz"
+    file.write_text("mine")
+    words = ["cache", "export", entry, str(file), "--cache-dir", str(filled)]
+    result = featx(*words)
+    assert result.exit_code == 2, result.output
+    assert "is there already and was left as it is. Replace it: --force" in squeezed(result.stderr)
+    assert file.read_text() == "mine"
+    result = featx(*words, "--force")
+    assert result.exit_code == 0, result.output
+    other = tmp_path / "other"
+    words = ["cache", "import", str(file), "--cache-dir", str(other)]
+    assert featx(*words).exit_code == 0
+    (shard,) = other.glob("*/*/0*.h5")
+    shard.touch()
+    before = shard.stat().st_mtime_ns
+    result = featx(*words)
+    assert result.exit_code == 0
+    assert "is in the cache already and stays. Replace it: --force" in squeezed(result.stderr)
+    assert shard.stat().st_mtime_ns == before
+    shard.unlink()
+    result = featx(*words)
+    assert result.exit_code == 1
+    assert "damaged entry of these features" in squeezed(result.stderr)
+    assert featx(*words, "--force").exit_code == 0
+    assert featx("cache", "verify", "--cache-dir", str(other)).exit_code == 0
+
+
 def test_features_go_out_and_come_back(filled: Path, tmp_path: Path) -> None:
     name = min(path.name for path in filled.glob("*/*-test-*"))
     file = tmp_path / "features.npz"

@@ -17,12 +17,12 @@ import featx
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("processes", [2, 4, 8] if rounds(0, 1) else [4])
 def test_the_work_is_done_once(tmp_path: Path, processes: int) -> None:
-    n = rounds(1, 70)
+    n = rounds(1, 200)
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("extract_together.py"), tmp_path, str(n),
          str(processes)],
         env={**os.environ, "PYTHONPATH": str(Path(featx.__file__).parent.parent),
-             "OMP_NUM_THREADS": "1"},
+             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

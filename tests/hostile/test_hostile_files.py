@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from campaign import note
 
 import featx
 
@@ -60,6 +61,7 @@ def test_every_file_is_refused_or_handled(outcomes: dict[str, list]) -> None:
 
 def test_nothing_is_run_reached_or_written_outside(outcomes: dict[str, list]) -> None:
     assert {name: tried for name, (_, tried) in outcomes.items() if tried} == {}
+    note("Hostile files, corpus", files=len(outcomes))
 
 
 def test_messages_say_more_than_that_it_failed(outcomes: dict[str, list]) -> None:
