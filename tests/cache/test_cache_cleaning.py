@@ -143,9 +143,9 @@ def test_a_cache_that_cannot_be_written_to_keeps_no_time_of_use(
 ) -> None:
     write(store, make_key(), *make_data())
 
-    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+    def refuse(path: object, *args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert store.find(make_key()) is not None
     assert fsread.files(store.root / ".used") == []
