@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cache_cases import N_FEATURES, N_ROWS, content, make_data, make_key, write
 
-from featx.cache import FeatureStore, exchange, export_features, import_features
+from featx.cache import FeatureStore, exchange_files, export_features, import_features
 from featx.errors import CacheCorrupt, CacheWriteError, UsageError
 
 FORMATS = pytest.mark.parametrize("ending", ["npz", "h5", "parquet"])
@@ -52,7 +52,7 @@ def test_an_import_gives_the_same_entry(
     store: FeatureStore, tmp_path: Path, ending: str, storage: str, monkeypatch
 ) -> None:
     # Blocks that end within shards.
-    monkeypatch.setattr(exchange, "_BLOCK_BYTES", 5 * 4 * N_FEATURES)
+    monkeypatch.setattr(exchange_files, "_BLOCK_BYTES", 5 * 4 * N_FEATURES)
     key = make_key(storage=storage)
     found = write(store, key, *make_data())
     path = export_features(found, tmp_path / f"features.{ending}")
