@@ -78,13 +78,10 @@ def export_features(found: FeatureSet, path: Path, *, force: bool = False) -> Pa
         If the disk refuses.
     """
     write = {"npz": _write_npz, "h5": _write_h5, "parquet": _write_parquet}[_format_of(path)]
-    if path.exists() and not (force and path.is_file()):
-        raise UsageError(
-            f"'{path}' is there already and was left as it is. Replace it: --force, or choose "
-            "another name."
-            if path.is_file()
-            else f"'{path}' is no file. Choose another name."
-        )
+    if path.exists() and not path.is_file():
+        raise UsageError(f"'{path}' is no file. Choose another name.")
+    if path.exists() and not force:
+        raise UsageError(f"'{path}' is there already and was left as it is. Replace it: --force")
     fsio.make_folder(path.parent)
     with fsio.publishing(path) as temporary:
         write(found, temporary, _about(found))
@@ -365,15 +362,11 @@ def _text(file: Any, name: str) -> bytes:
     import h5py
 
     attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
-    if (
-        not isinstance(kind, h5py.h5t.TypeStringID)
-        or kind.is_variable_str()
-        or attribute.shape
-        or kind.get_size() > _ABOUT_BYTES
-    ):
+    kind, size = attribute.get_type(), attribute.get_type().get_size()
+    fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    if not fixed or attribute.shape or size > _ABOUT_BYTES:
         raise ValueError(f"'{name}' is no text of fixed length")
-    value = np.empty((), f"S{kind.get_size()}")
+    value = np.empty((), f"S{size}")
     attribute.read(value)
     return bytes(value[()])
 

@@ -108,7 +108,8 @@ def use(store: FeatureStore, *, exact: bool) -> None:
         refused = error
     store.entries()
     for info in store.verify():
-        if refused and info.problem is None and info.complete:
+        # HDF5 may read a forged file in two ways: only damage must be seen by both.
+        if exact and refused and info.problem is None and info.complete:
             raise AssertionError(f"verify does not see what find refuses: {refused}")
     store.orphans(0)
     store.nearest(KEY)
