@@ -59,13 +59,10 @@ def export_features(found: FeatureSet, path: Path, *, force: bool = False) -> Pa
         If the disk refuses.
     """
     write = WRITERS[_format_of(path)]
-    if path.exists() and not (force and path.is_file()):
-        raise UsageError(
-            f"'{path}' is there already and was left as it is. Replace it: --force, or choose "
-            "another name."
-            if path.is_file()
-            else f"'{path}' is no file. Choose another name."
-        )
+    if path.exists() and not path.is_file():
+        raise UsageError(f"'{path}' is no file. Choose another name.")
+    if path.exists() and not force:
+        raise UsageError(f"'{path}' is there already and was left as it is. Replace it: --force")
     fsio.make_folder(path.parent)
     with fsio.publishing(path) as temporary:
         write(found, temporary, _about(found))

@@ -226,15 +226,11 @@ def _text(file: Any, name: str) -> bytes:
     import h5py
 
     attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
-    if (
-        not isinstance(kind, h5py.h5t.TypeStringID)
-        or kind.is_variable_str()
-        or attribute.shape
-        or kind.get_size() > _ABOUT_BYTES
-    ):
+    kind, size = attribute.get_type(), attribute.get_type().get_size()
+    fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    if not fixed or attribute.shape or size > _ABOUT_BYTES:
         raise ValueError(f"'{name}' is no text of fixed length")
-    value = np.empty((), f"S{kind.get_size()}")
+    value = np.empty((), f"S{size}")
     attribute.read(value)
     return bytes(value[()])
 

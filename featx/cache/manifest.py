@@ -217,11 +217,11 @@ def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Man
     if schema != SCHEMA_VERSION:
         raise _other_schema(folder, schema)
     try:
-        manifest = _from_content(content)
+        manifest, complete = _from_content(content), content["complete"]
     except (KeyError, TypeError, AttributeError, UsageError, RecursionError) as error:
         raise corrupt(folder, name, f"it is not a manifest ({error!r})") from error
     problem = _contradiction(manifest)
-    if problem is None and (content["complete"], manifest.complete) != (name == COMPLETE,) * 2:
+    if problem is None and (complete, manifest.complete) != (name == COMPLETE,) * 2:
         problem = f"it is the manifest of a set with {manifest.rows} of {manifest.n_rows} rows"
     if problem is None and key is not None and manifest.key != key:
         problem = f"it belongs to another key, which differs in {key.difference(manifest.key)}"

@@ -243,8 +243,11 @@ class _InMemory(io.RawIOBase):
             buffer[filled : filled + len(found)] = found
             filled += len(found)
             start += len(part)
-        self._at += filled
-        return filled
+        # h5py does not look at how many bytes came: behind the end it would take what lies in the
+        # buffer, which is something else every time.
+        buffer[filled:] = bytes(len(buffer) - filled)
+        self._at += len(buffer)
+        return len(buffer)
 
 
 def _encode(arrays: Mapping[str, AnyArray]) -> bytes:

@@ -83,8 +83,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except MemoryError as error:
         raise DataError(f"{path} does not fit in memory: {error}. {_wanted()}") from error
     except (
-        ValueError, OSError, EOFError, RuntimeError, OverflowError, LookupError, SyntaxError,
-        struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+        ValueError, TypeError, OSError, EOFError, RuntimeError, ArithmeticError, LookupError,
+        SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "

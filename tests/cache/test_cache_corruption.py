@@ -18,7 +18,7 @@ from cache_cases import content, make_data, make_key, write
 from campaign import note, rounds
 from xxhash import xxh3_128
 
-from featx.cache import FeatureSet, FeatureStore
+from featx.cache import FeatureSet, FeatureStore, shards
 from featx.cache.manifest import Manifest, StoredFile
 from featx.cache.shards import encode_summary
 from featx.errors import CacheCorrupt, CacheError, CacheSchemaMismatch
@@ -271,6 +271,24 @@ def test_another_schema_names_both_versions(entry: Path, version: Any) -> None:
     assert "version 2 only" in listed.problem
     write(store, make_key(), *make_data(), rebuild=True)
     assert find_in(entry) is not None
+
+
+@pytest.mark.parametrize("missing", ["complete", "key", "shards", "summary", "n_rows"])
+def test_a_signed_manifest_without_a_part_is_refused(entry: Path, missing: str) -> None:
+    inner = json.loads((entry / "manifest.json").read_bytes())["manifest"]
+    del inner[missing]
+    forge(entry, inner)
+    with pytest.raises(CacheCorrupt, match=r"manifest\.json: it is not a manifest"):
+        find_in(entry)
+
+
+def test_hdf5_sees_zeros_behind_the_end_of_a_file() -> None:
+    part = memoryview(b"abc")
+    file = shards._InMemory([part[:2], part[2:]])
+    file.seek(1)
+    buffer = bytearray(b"\xff" * 5)
+    assert file.readinto(buffer) == 5
+    assert buffer == b"bc\0\0\0"
 
 
 def test_a_manifest_of_the_first_version_is_of_another_schema(entry: Path) -> None:
