@@ -53,4 +53,9 @@ class EntryInfo:
     @property
     def damaged(self) -> bool:
         """Whether it should be usable and is not: neither unfinished nor in another format."""
-        return self.problem not in (None, UNFINISHED) and self.format == SCHEMA_VERSION
+        return self.problem not in (None, UNFINISHED) and not self.other_format
+
+    @property
+    def other_format(self) -> bool:
+        """Whether another version of featx wrote it, in another version of the format."""
+        return self.format != SCHEMA_VERSION

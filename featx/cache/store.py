@@ -236,7 +236,7 @@ class FeatureStore:
         """
         if not fsread.is_own_folder(entry.path):
             return False
-        known = entry.key is not None or entry.format != SCHEMA_VERSION
+        known = entry.key is not None or entry.other_format
         return known or fsread.is_own_folder(entry.path.parent)
 
     def remove_unused(self, entry: EntryInfo) -> bool:

@@ -514,7 +514,8 @@ def hdf5(
         if n_rows == 8:
             file["labels"][:] = 1
         build(file)
-        about = {"n_rows": n_rows, "n_features": n_features, "key": KEY, "sha256": "0", "version": 2}
+        shape = {"n_rows": n_rows, "n_features": n_features}
+        about = {**shape, "key": KEY, "sha256": "0", "version": 2}
         file.attrs["featx"] = np.bytes_(json.dumps(about))
     return import_features(FeatureStore(folder / "cache"), path)
 
