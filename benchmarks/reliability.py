@@ -154,6 +154,7 @@ def main() -> None:
     """Run the campaign and put its figures into the page."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     from featx import __version__
+    from featx.cache import SCHEMA_VERSION
     from featx.machine import cpu_name, n_cpus
 
     start = time.perf_counter()
@@ -162,7 +163,7 @@ def main() -> None:
     table += [f"| {' | '.join(row)} |" for row in (*rows(found), *memory())]
     seconds = time.perf_counter() - start
     where = (
-        f"featx {__version__}, {cpu_name()}, {n_cpus()} cores, {platform.system()}, Python "
+        f"featx {__version__}, cache format {SCHEMA_VERSION}, {cpu_name()}, {n_cpus()} cores, {platform.system()}, Python "
         f"{platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
     )
     text = PAGE.read_text()
