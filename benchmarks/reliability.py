@@ -83,7 +83,7 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[Row]:
         )
     yield (
         "A fault at every operation",
-        f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, "
+        f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, close, "
         "rename, unlink and mkdir with each of five errors, and an interrupt",
         "0 half-published entries; the next run completes",
     )

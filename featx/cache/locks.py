@@ -46,7 +46,7 @@ def computing(
             held = _lock(root, key, progress)
             if held is not None:
                 lock, had_to_wait = held
-                stack.callback(lock.release)
+                stack.callback(_release, lock)
                 waited |= had_to_wait
         yield waited
 
@@ -79,7 +79,7 @@ def unless_locked(root: Path, digits: str) -> Iterator[bool]:
         yield True
     finally:
         if lock is not None:
-            lock.release()
+            _release(lock)
 
 
 def lock_path(root: Path, digits: str) -> Path:
@@ -107,6 +107,12 @@ def _lock(root: Path, key: FeatureKey, progress: Progress) -> tuple[FileLock, bo
             return lock, True
     except (OSError, NotImplementedError):
         return None
+
+
+def _release(lock: FileLock) -> None:
+    """Let others have a lock; a disk that refuses to close its file has closed it nevertheless."""
+    with contextlib.suppress(OSError):
+        lock.release()
 
 
 def _file_lock(root: Path, digits: str) -> FileLock | None:

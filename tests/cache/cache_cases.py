@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
-from featx.cache import FeatureKey, FeatureSet, FeatureStore
+from featx.cache import FeatureKey, FeatureSet, FeatureStore, streaming
 
 N_ROWS, N_FEATURES, BATCH, SHARD_ROWS = 44, 12, 4, 8
 
@@ -47,6 +49,14 @@ def write(
             rows = slice(start, start + key.batch_size)
             writer.append(X[rows], y[rows])
         return writer.finish()
+
+
+def three_chunks_a_shard() -> Iterator[None]:
+    """Let shards go out in several pieces, as large ones do. The body of a fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "_CHUNK_BYTES", 1)
+        patch.setattr(streaming, "_CHUNK_ROWS", 3)
+        yield
 
 
 def content(features: FeatureSet) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_cases import content, make_data, make_key, write
+from cache_cases import content, make_data, make_key, three_chunks_a_shard, write
 from campaign import note, rounds
 from faulty_disk import Disk
 
@@ -18,6 +18,7 @@ from featx.cache import FeatureSet, FeatureStore, fsio, fsread
 from featx.errors import CacheError, CacheWriteError
 
 N_ROWS = 20  # three shards
+_many_chunks = pytest.fixture(scope="module", autouse=True)(three_chunks_a_shard)
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
 
 
@@ -27,7 +28,7 @@ def write_all(store: FeatureStore) -> FeatureSet:
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
+def right(_many_chunks: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
     return content(write_all(FeatureStore(tmp_path_factory.mktemp("right"))))
 
 
@@ -47,7 +48,9 @@ def test_a_write_is_the_operations_that_are_expected(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         disk.install(patch.setattr)
         fsio.publish(tmp_path / "a", b"123")
-    assert disk.calls == ["open", "write", "fsync", "replace", "open", "fsync"]
+    assert disk.calls == [
+        "open", "write", "fsync", "close", "replace", "open", "fsync", "close"
+    ]  # fmt: skip
 
 
 def every_operation(tmp_path: Path, happens: Callable[[int], Callable[..., Any]]) -> Iterator[Any]:
@@ -65,8 +68,9 @@ def every_operation(tmp_path: Path, happens: Callable[[int], Callable[..., Any]]
                 outcome = error
         if len(disk.calls) <= at:
             assert outcome is None
-            # Three shards with their manifests, the summary, the last manifest: 8 files of 6.
-            assert at > 48
+            # Three shards with their manifests, the summary, the last manifest: 8 files of 8, and
+            # a shard has four writes more than one.
+            assert at > 76
             return
         yield store, outcome
         at += 1
@@ -174,7 +178,7 @@ def test_a_read_only_cache_serves_what_it_has(
     store: FeatureStore, right: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_all(store)
-    for name in ("write", "fsync", "replace", "mkdir", "rmdir"):
+    for name in ("write", "fsync", "replace", "unlink", "mkdir", "rmdir", "utime"):
         monkeypatch.setattr(os, name, Disk(0, failing_with(errno.EROFS))._watched(name, os.write))
     found = store.find(make_key())
     assert found is not None
