@@ -47,10 +47,14 @@ def remove_leftovers(
     removed = []
     for folder in sorted({path.parent for path in planned} & set(entries)):
         with unless_locked(root, names.digits_of(folder.name)) as free:
-            for path in _inside(folder, oldest) if free else ():
+            if not free:
+                continue
+            for path in _inside(folder, oldest):
                 if path in planned and _is_old(path, oldest) and fsio.remove_file(path):
                     removed.append(path)
             fsio.remove_empty_folder(folder)
+            if not fsread.is_own_folder(folder):
+                forget_lock(root, folder)
     for path in _marks(root, entries, oldest):
         if path in planned and fsio.remove_file(path):
             removed.append(path)

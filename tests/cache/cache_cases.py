@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from xxhash import xxh3_128
 
 from featx.cache import FeatureKey, FeatureSet, FeatureStore, streaming
 
@@ -49,6 +53,18 @@ def write(
             rows = slice(start, start + key.batch_size)
             writer.append(X[rows], y[rows])
         return writer.finish()
+
+
+def of_format(entry: Path, version: int) -> None:
+    """Let an entry say that it was written in another version of the format."""
+    path = entry / "manifest.json"
+    inner = json.loads(path.read_bytes())["manifest"] | {"schema": version}
+    text = json.dumps(inner).encode()
+    if version == 1:  # whose digest was another one
+        name, digest = b"sha256", hashlib.sha256(text).hexdigest()
+    else:
+        name, digest = b"xxh3", xxh3_128(text).hexdigest()
+    path.write_bytes(b'{"%b":"%b","manifest":%b}\n' % (name, digest.encode(), text))
 
 
 def three_chunks_a_shard() -> Iterator[None]:
