@@ -83,8 +83,8 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[Row]:
         )
     yield (
         "A fault at every operation",
-        f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, close, "
-        "rename, unlink and mkdir with each of five errors, and an interrupt",
+        f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, "
+        "close, rename, unlink and mkdir with each of five errors, and an interrupt",
         "0 half-published entries; the next run completes",
     )
     power = of("Power loss")
@@ -163,8 +163,8 @@ def main() -> None:
     table += [f"| {' | '.join(row)} |" for row in (*rows(found), *memory())]
     seconds = time.perf_counter() - start
     where = (
-        f"featx {__version__}, cache format {SCHEMA_VERSION}, {cpu_name()}, {n_cpus()} cores, {platform.system()}, Python "
-        f"{platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
+        f"featx {__version__}, cache format {SCHEMA_VERSION}, {cpu_name()}, {n_cpus()} "
+        f"cores, {platform.system()}, Python {platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
     )
     text = PAGE.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
