@@ -164,7 +164,8 @@ def main() -> None:
     seconds = time.perf_counter() - start
     where = (
         f"featx {__version__}, cache format {SCHEMA_VERSION}, {cpu_name()}, {n_cpus()} "
-        f"cores, {platform.system()}, Python {platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
+        f"cores, {platform.system()}, Python {platform.python_version()}; "
+        f"{seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
     )
     text = PAGE.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,21 @@ import pytest
 from xxhash import xxh3_128
 
 from featx.cache import FeatureKey, FeatureSet, FeatureStore, streaming
+from featx.progress import Progress
 
 N_ROWS, N_FEATURES, BATCH, SHARD_ROWS = 44, 12, 4, 8
+
+
+class Ears(Progress):
+    """Hears what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.heard = threading.Event()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self.heard.set()
 
 
 def make_key(**changes: Any) -> FeatureKey:
