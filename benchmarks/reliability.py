@@ -84,7 +84,8 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[Row]:
     yield (
         "A fault at every operation",
         f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, "
-        "close, rename, unlink and mkdir with each of five errors, and an interrupt",
+        "close, rename, unlink and mkdir of a write with each of five errors, and an interrupt; "
+        "those of finding, cleaning, removing, export and import with an error, and an interrupt",
         "0 half-published entries; the next run completes",
     )
     power = of("Power loss")
