@@ -15,6 +15,8 @@ from xxhash import xxh3_128
 from featx.cache import FeatureStore
 from featx.errors import CacheCorrupt, CacheError, UsageError
 
+KEY = make_key().describe()
+
 
 @pytest.fixture
 def good(store: FeatureStore) -> Path:
@@ -85,16 +87,29 @@ def test_a_key_that_no_terminal_should_print_is_refused(
     assert_only_that_one_is_refused(store, entry, good)
 
 
-@pytest.mark.parametrize("depth", [400, 985, 3000])
+def nested(entry: Path, depth: int) -> None:
+    """Let the preprocessing of a key be so many lists in each other."""
+    data = (entry / "manifest.json").read_bytes()
+    inner = json.dumps(json.loads(data)["manifest"] | {"key": {**KEY, "preprocess": {"a": 1}}})
+    deep = f'"a": {"[" * depth}1{"]" * depth}'
+    sign(entry / "manifest.json", inner.replace('"a": 1', deep).encode())
+
+
+@pytest.mark.parametrize("depth", [10, 3000])
 def test_preprocessing_without_an_end_is_refused(
     store: FeatureStore, entry: Path, good: Path, depth: int
 ) -> None:
-    data = (entry / "manifest.json").read_bytes()
-    nested = b'{"size":%b1%b}' % (b"[" * depth, b"]" * depth)
-    inner = json.dumps(json.loads(data)["manifest"]).encode()
-    place = inner.index(b'"preprocess": ') + len(b'"preprocess": ')
-    sign(entry / "manifest.json", inner[:place] + nested + inner[inner.index(b"}", place) + 1 :])
+    nested(entry, depth)
     assert_only_that_one_is_refused(store, entry, good)
+
+
+def test_there_is_no_depth_at_which_a_listing_fails(store: FeatureStore, entry: Path) -> None:
+    """One that can just be parsed may be too deep to be compared."""
+    data = (entry / "manifest.json").read_bytes()
+    for depth in range(880, 1000):
+        nested(entry, depth)
+        assert [info.problem is None for info in store.entries()] == [True, False]
+        (entry / "manifest.json").write_bytes(data)
 
 
 @pytest.mark.parametrize("size", [2**40, 2**21])
