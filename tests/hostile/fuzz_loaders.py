@@ -34,8 +34,8 @@ N_ROWS, N_FEATURES, SHARD_ROWS = 16, 12, 8
 KEY = FeatureKey(
     backbone="net", weights_digest="w" * 64, dataset_digest="d" * 64, split="train",
     preprocess={"size": [32, 32], "mean": [0.5, 0.25]}, module="layer", pool="avg",
-    storage="float32", precision="fp32", device_kind="cpu", batch_size=4, shard_rows=SHARD_ROWS,
-    versions="made 1.0",
+    storage="float32", precision="fp32", numerics="channels-last", device_kind="cpu",
+    batch_size=4, shard_rows=SHARD_ROWS, versions="made 1.0",
 )  # fmt: skip
 X = np.random.default_rng(0).random((N_ROWS, N_FEATURES), dtype=np.float32)
 Y = np.arange(N_ROWS, dtype=np.int64) % 3
