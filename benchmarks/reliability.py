@@ -84,7 +84,8 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterable[Row]:
     yield (
         "A fault at every operation",
         f"{total('A fault at every operation', 'faults'):,} faults: every open, write, sync, "
-        "rename, unlink and mkdir with each of five errors, and an interrupt",
+        "close, rename, unlink and mkdir of a write with each of five errors, and an interrupt; "
+        "those of finding, cleaning, removing, export and import with an error, and an interrupt",
         "0 half-published entries; the next run completes",
     )
     power = of("Power loss")
@@ -154,6 +155,7 @@ def main() -> None:
     """Run the campaign and put its figures into the page."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     from featx import __version__
+    from featx.cache import SCHEMA_VERSION
     from featx.machine import cpu_name, n_cpus
 
     start = time.perf_counter()
@@ -162,8 +164,9 @@ def main() -> None:
     table += [f"| {' | '.join(row)} |" for row in (*rows(found), *memory())]
     seconds = time.perf_counter() - start
     where = (
-        f"featx {__version__}, {cpu_name()}, {n_cpus()} cores, {platform.system()}, Python "
-        f"{platform.python_version()}; {seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
+        f"featx {__version__}, cache format {SCHEMA_VERSION}, {cpu_name()}, {n_cpus()} "
+        f"cores, {platform.system()}, Python {platform.python_version()}; "
+        f"{seconds / 60:.0f} minutes, on {time.strftime('%Y-%m-%d')}."
     )
     text = PAGE.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]

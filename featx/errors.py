@@ -117,7 +117,9 @@ class CacheCorrupt(CacheError):
 
 
 class CacheSchemaMismatch(CacheError):
-    """A cache entry was written in another version of the cache format."""
+    """A cache entry was written in another version of the cache format: that is its `version`."""
+
+    version: object = None
 
 
 class CacheWriteError(CacheError, OSError):

@@ -1,18 +1,21 @@
-"""What of a cache may go: leftovers, entries that were not used for long, entries over a limit."""
+"""What of a cache may go: leftovers, and entries not used for long, over a limit or too old."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featx.cache import fsio, fsread
-from featx.cache.store import ORPHAN_AGE_S, EntryInfo, FeatureStore
+from featx.cache import fsread
+from featx.cache.entries import EntryInfo
+from featx.cache.keys import SCHEMA_VERSION
+from featx.cache.store import ORPHAN_AGE_S, FeatureStore
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What would be removed.
+    """What would be removed, or was.
 
     Attributes
     ----------
@@ -22,11 +25,14 @@ class Cleaning:
         Whole entries, those first that were not used for longest.
     n_bytes : int
         Bytes of all of them.
+    oldest_s : float
+        Orphans that were changed later, in seconds since the epoch, stay.
     """
 
     orphans: list[Path]
     entries: list[EntryInfo]
     n_bytes: int
+    oldest_s: float
 
 
 def plan_cleaning(
@@ -34,9 +40,13 @@ def plan_cleaning(
     *,
     older_than_s: float | None = None,
     max_bytes: int | None = None,
+    old_format: bool = False,
     orphan_age_s: float = ORPHAN_AGE_S,
 ) -> Cleaning:
     """Return what would be removed, without removing it.
+
+    Entries that are only linked from the cache stay, and of those whose network's folder is a link
+    all that are not known to be entries.
 
     Parameters
     ----------
@@ -46,16 +56,25 @@ def plan_cleaning(
         Entries that were last used longer ago than this go.
     max_bytes : int, optional
         The entries that were used last stay, as many as fit; the others go.
+    old_format : bool
+        Entries in an earlier version of the format go, whose features are computed anew.
     orphan_age_s : float
         Leftovers of writers go if they are older: younger ones may belong to one at work.
     """
     now = time.time()
     orphans = store.orphans(orphan_age_s)
-    kept = sorted(store.entries(), key=lambda entry: entry.used_s)
-    gone = []
+    known = sorted(store.entries(), key=lambda entry: entry.used_s)
+    kept = [entry for entry in known if store.may_remove(entry)]
+    gone: list[EntryInfo] = []
+
+    def go(wrong: Callable[[EntryInfo], bool]) -> None:
+        gone.extend(entry for entry in kept if wrong(entry))
+        kept[:] = [entry for entry in kept if not wrong(entry)]
+
+    if old_format:
+        go(lambda entry: entry.format < SCHEMA_VERSION)
     if older_than_s is not None:
-        gone = [entry for entry in kept if now - entry.used_s > older_than_s]
-        kept = kept[len(gone) :]
+        go(lambda entry: now - entry.used_s > older_than_s)
     if max_bytes is not None:
         lost = {path.parent: 0 for path in orphans}
         for path in orphans:
@@ -66,20 +85,28 @@ def plan_cleaning(
             gone.append(kept.pop(0))
     folders = {entry.path for entry in gone}
     orphans = [path for path in orphans if path.parent not in folders]
-    n_bytes = sum(fsread.size_bytes(path) or 0 for path in orphans)
-    return Cleaning(orphans, gone, n_bytes + sum(entry.n_bytes for entry in gone))
+    return Cleaning(orphans, gone, _n_bytes(orphans, gone), now - orphan_age_s)
 
 
-def clean(store: FeatureStore, cleaning: Cleaning) -> None:
-    """Remove what was planned; files that have gone meanwhile do not matter.
+def clean(store: FeatureStore, cleaning: Cleaning) -> Cleaning:
+    """Remove what was planned and is still as it was, and return what was removed.
+
+    Entries stay that another process is writing, or that were used since.
 
     Raises
     ------
     CacheWriteError
         If the disk refuses.
     """
-    for entry in cleaning.entries:
-        store.remove_folder(entry.path)
-    for path in cleaning.orphans:
-        fsio.remove_file(path)
-        fsio.remove_empty_folder(path.parent)
+    entries = [entry for entry in cleaning.entries if store.remove_unused(entry)]
+    sizes = {path: _n_bytes([path], []) for path in cleaning.orphans}
+    orphans = store.remove_orphans(cleaning.orphans, cleaning.oldest_s)
+    n_bytes = sum(sizes[path] for path in orphans) + _n_bytes([], entries)
+    return Cleaning(orphans, entries, n_bytes, cleaning.oldest_s)
+
+
+def _n_bytes(orphans: Sequence[Path], entries: Sequence[EntryInfo]) -> int:
+    """Return the bytes of files and entries."""
+    return sum(fsread.size_bytes(path) or 0 for path in orphans) + sum(
+        entry.n_bytes for entry in entries
+    )

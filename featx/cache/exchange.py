@@ -1,59 +1,40 @@
 """Features in files that other tools open, and back: npz, HDF5 and Parquet.
 
-An exported file holds ``features`` (n_rows, n_features) in their storage type and ``labels``
-(n_rows,) int64, and says what they are: the ingredients of their key, and the SHA-256 of the
-canonical key, the bytes of all features (row by row, little-endian) and all labels, which an import
-checks. Nothing is compressed but Parquet: no small file can become a large one in memory.
+An exported file says what its features and labels are: the ingredients of their key, and the
+SHA-256 of these, the bytes of all features (row by row, little-endian, in their storage type) and
+all labels, which an import checks. It has a version of its own, and outlives that of the cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
-import struct
-import tokenize
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featx.cache import fsio
+from featx.cache.exchange_files import (
+    LABELS,
+    READERS,
+    UNREADABLE,
+    VERSION,
+    WRITERS,
+    Blocks,
+    Opener,
+    stored_shards,
+)
 from featx.cache.feature_set import FeatureSet
 from featx.cache.keys import FeatureKey, canonical_json
-from featx.cache.shards import STORED_TYPES, place_of
-from featx.errors import CacheCorrupt, CacheError, UsageError
+from featx.cache.locks import computing
+from featx.cache.shards import STORED_TYPES
+from featx.errors import CacheCorrupt, CacheError, FeatxError, NonFiniteFeatures, UsageError
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from featx.cache.store import FeatureStore
     from featx.cache.writer import FeatureWriter
-
-AnyArray = npt.NDArray[Any]
-Blocks = Iterator[tuple[AnyArray, AnyArray]]
-Opener = Callable[[Path], AbstractContextManager[tuple[dict[str, Any], Blocks]]]
-
-FORMATS = ("npz", "h5", "parquet")
-"""Endings of the files that can be written and read."""
-
-_ABOUT = "featx"
-_LABELS = np.dtype("<i8")
-# Rows that are read at a time are those of 16 MB.
-_BLOCK_BYTES = 2**24
-# What a file says about itself has 1 kB.
-_ABOUT_BYTES = 2**20
-# All that json, zipfile, numpy and h5py raise for files that are not what they seem.
-_UNREADABLE = (
-    OSError, LookupError, ValueError, TypeError, ArithmeticError, EOFError, RuntimeError,
-    SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def export_features(found: FeatureSet, path: Path, *, force: bool = False) -> Path:
@@ -77,7 +58,7 @@ def export_features(found: FeatureSet, path: Path, *, force: bool = False) -> Pa
     CacheWriteError
         If the disk refuses.
     """
-    write = {"npz": _write_npz, "h5": _write_h5, "parquet": _write_parquet}[_format_of(path)]
+    write = WRITERS[_format_of(path)]
     if path.exists() and not path.is_file():
         raise UsageError(f"'{path}' is no file. Choose another name.")
     if path.exists() and not force:
@@ -93,6 +74,9 @@ def import_features(
 ) -> FeatureSet:
     """Put an exported file into a cache, where runs find it under its key.
 
+    A file that is refused leaves nothing in the cache. What an interrupted extraction of the same
+    features has left is replaced; one that is under way is waited for.
+
     Parameters
     ----------
     store : FeatureStore
@@ -102,7 +86,7 @@ def import_features(
     force : bool
         Replace an entry of the same key, damaged or not.
     progress : Progress, optional
-        Is told when an entry is there already.
+        Is told when an entry is there already, and what is waited for.
 
     Returns
     -------
@@ -112,20 +96,22 @@ def import_features(
     Raises
     ------
     CacheCorrupt
-        If the content is not what the file says it is (nothing is left in the cache then), or the
-        entry that is there is damaged.
+        If the content is not what the file says it is, or the entry that is there is damaged.
+    NonFiniteFeatures
+        If a value is NaN or Inf.
     UsageError
-        If there is no such file, or it is none that featx wrote.
+        If there is no such file, or it is none that this version of featx wrote.
+    CacheWriteError
+        If the disk refuses.
     """
     if not path.is_file():
         raise UsageError(f"There is no file '{path}' to import.")
     form = _format_of(path)
-    openers: dict[str, Opener] = {"npz": _read_npz, "h5": _read_h5, "parquet": _read_parquet}
     try:
-        return _take(store, path, openers[form], force=force, progress=progress)
-    except (CacheError, UsageError):
+        return _take(store, path, READERS[form], force=force, progress=progress)
+    except FeatxError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UsageError(
             f"'{path}' is no file that 'featx cache export' wrote ({error}). Features of other "
             "tools cannot be imported: nothing says what they are."
@@ -139,43 +125,59 @@ def _take(
     with opener(path) as (about, blocks):
         key = FeatureKey.from_dict(about["key"])
         # Before anything is touched: an entry in the making must not suffer from a bad file.
-        _check_digest(path, about, _digest(key, _checked(blocks, key)))
-    if not force:
-        if problem := store.problem(key):
-            name = store.name_of(store.path_for(key))
-            raise CacheCorrupt(
-                f"The cache has a damaged entry of these features, {name}: {problem} To replace it "
-                "by the file: --force."
-            )
-        there = store.find(key)
-        if there is not None:
-            name = store.name_of(there.path)
-            progress.say(f"{name} is in the cache already and stays. Replace it: --force.")
-            return there
-    shape = {"n_rows": int(about["n_rows"]), "n_features": int(about["n_features"])}
-    with (
-        opener(path) as (again, blocks),
-        store.writer(key, rebuild=True, **shape) as writer,
-    ):
+        _check_digest(path, about, _digest(key, _checked(blocks, key, path)))
+    with computing(store.root, [key], progress):
+        if not force:
+            if problem := store.problem(key):
+                name = store.name_of(store.path_for(key))
+                raise CacheCorrupt(
+                    f"The cache has a damaged entry of these features, {name}: {problem} To "
+                    "replace it by the file: --force."
+                )
+            there = store.find(key)
+            if there is not None:
+                name = store.name_of(there.path)
+                progress.say(f"{name} is in the cache already and stays. Replace it: --force.")
+                return there
         try:
-            _check_digest(path, about, _digest(key, _written(writer, _checked(blocks, key))))
-        except CacheCorrupt:
-            # It was replaced while it was read. What was published of it must not be gone on with.
-            store.remove(key)
+            return _written(store, key, path, opener, about)
+        except BaseException:
+            # What was published of it must not be gone on with.
+            with contextlib.suppress(CacheError):
+                store.remove(key)
             raise
+
+
+def _written(
+    store: FeatureStore, key: FeatureKey, path: Path, opener: Opener, about: dict[str, Any]
+) -> FeatureSet:
+    """Write a file that was checked into the cache; it is checked again as it is read."""
+    shape = {"n_rows": int(about["n_rows"]), "n_features": int(about["n_features"])}
+    with opener(path) as (again, blocks):
         if again != about:
             raise ValueError("it was replaced while it was read")
-        return writer.finish()
+        with store.writer(key, rebuild=True, **shape) as writer:
+            _check_digest(path, about, _digest(key, _appended(writer, _checked(blocks, key, path))))
+            return writer.finish()
 
 
-def _checked(blocks: Blocks, key: FeatureKey) -> Blocks:
+def _checked(blocks: Blocks, key: FeatureKey, path: Path) -> Blocks:
+    """Pass blocks on that have the types of the key, and finite numbers only."""
+    row = 0
     for values, labels in blocks:
-        if values.dtype != STORED_TYPES[key.storage] or labels.dtype != _LABELS:
+        if values.dtype != STORED_TYPES[key.storage] or labels.dtype != LABELS:
             raise ValueError(f"its values are {values.dtype}, its labels {labels.dtype}")
+        if not np.isfinite(values).all():
+            first, column = np.argwhere(~np.isfinite(values))[0]
+            raise NonFiniteFeatures(
+                f"'{path}' cannot be imported: feature {column} of row {row + first} is "
+                f"{values[first, column]}."
+            )
+        row += len(values)
         yield values, labels
 
 
-def _written(writer: FeatureWriter, blocks: Blocks) -> Blocks:
+def _appended(writer: FeatureWriter, blocks: Blocks) -> Blocks:
     """Append blocks to a feature set, and pass them on."""
     for values, labels in blocks:
         writer.append(values.astype(np.float32, copy=False), labels)
@@ -183,8 +185,8 @@ def _written(writer: FeatureWriter, blocks: Blocks) -> Blocks:
 
 
 def _digest(key: FeatureKey, blocks: Blocks) -> str:
-    """Return the SHA-256 of the key, then all features, then all labels."""
-    digest, labels = hashlib.sha256(key.canonical().encode()), []
+    """Return the SHA-256 of the ingredients of the key, then all features, then all labels."""
+    digest, labels = hashlib.sha256(canonical_json(key.describe()).encode()), []
     for values, own in blocks:
         digest.update(np.ascontiguousarray(values).data)
         labels.append(np.ascontiguousarray(own))
@@ -203,235 +205,21 @@ def _check_digest(path: Path, about: dict[str, Any], digest: str) -> None:
 
 def _about(found: FeatureSet) -> dict[str, Any]:
     """Return what a file says of its features; reads all of them once, for the digest."""
-    y = found.y.astype(_LABELS)
+    y = found.y.astype(LABELS)
     return {
+        "version": VERSION,
         "key": found.key.describe(),
         "n_rows": found.n_samples,
         "n_features": found.n_features,
-        "sha256": _digest(found.key, ((values, y[rows]) for rows, values in _shards(found))),
+        "sha256": _digest(found.key, ((values, y[rows]) for rows, values in stored_shards(found))),
     }
-
-
-def _shards(found: FeatureSet) -> Iterator[tuple[slice, AnyArray]]:
-    """Yield rows and features in their storage type."""
-    for rows, values in found.shards():
-        yield rows, values.astype(STORED_TYPES[found.key.storage], copy=False)
-
-
-def _write_npz(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
-    shape = (found.n_samples, found.n_features)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open("features.npy", "w", force_zip64=True) as file:
-            _write_header(file, shape, STORED_TYPES[found.key.storage])
-            for _, values in _shards(found):
-                file.write(np.ascontiguousarray(values).data)
-        for name, array in (("labels", found.y), (_ABOUT, np.array(canonical_json(about)))):
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _write_h5(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
-    """Let HDF5 lay out the file, and write the values into it without HDF5.
-
-    On a full disk HDF5 can end the whole process.
-    """
-    import h5py
-
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    forms = _forms(about, found.key)
-    with h5py.File(path, "w") as file:
-        file.attrs[_ABOUT] = np.bytes_(canonical_json(about))
-        for name, form in forms.items():
-            file.create_dataset(name, *form, dcpl=plist, track_times=False)
-        places = {name: place_of(file, name, *form) for name, form in forms.items()}
-    with path.open("r+b") as values:
-        values.seek(places["features"])
-        for _, block in _shards(found):
-            values.write(np.ascontiguousarray(block).data)
-        values.seek(places["labels"])
-        values.write(found.y.astype(_LABELS).data)
-
-
-def _forms(
-    about: dict[str, Any], key: FeatureKey
-) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shape and dtype of what a file holds."""
-    n_rows = int(about["n_rows"])
-    return {
-        "features": ((n_rows, int(about["n_features"])), STORED_TYPES[key.storage]),
-        "labels": ((n_rows,), _LABELS),
-    }
-
-
-def _write_parquet(found: FeatureSet, path: Path, about: dict[str, Any]) -> None:
-    pa, pq = _pyarrow()
-    kind = {"float32": pa.float32(), "float16": pa.float16()}[found.key.storage]
-    fields = [pa.field("features", pa.list_(kind, found.n_features)), pa.field("label", pa.int64())]
-    schema = pa.schema(fields, {_ABOUT: canonical_json(about)})
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for rows, values in _shards(found):
-            flat = pa.array(np.ascontiguousarray(values).ravel())
-            columns = [
-                pa.FixedSizeListArray.from_arrays(flat, found.n_features),
-                pa.array(found.y[rows]),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-
-
-@contextlib.contextmanager
-def _read_npz(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
-    with zipfile.ZipFile(path) as archive:
-        with _member(archive, _ABOUT) as (file, shape, dtype):
-            if shape or dtype.kind != "U" or dtype.itemsize > _ABOUT_BYTES:
-                raise ValueError(f"'{_ABOUT}' is no text")
-            about = json.loads(str(np.frombuffer(_read(file, dtype.itemsize), dtype)[0]))
-        with _member(archive, "labels") as (file, labels_shape, dtype):
-            _check_shape(about, None, labels_shape)
-            labels = np.frombuffer(_read(file, labels_shape[0] * dtype.itemsize), dtype)
-        with _member(archive, "features") as (file, shape, dtype):
-            _check_shape(about, shape, labels_shape)
-            yield about, _blocks(file, (shape[0], shape[1]), dtype, labels)
-
-
-@contextlib.contextmanager
-def _member(
-    archive: zipfile.ZipFile, name: str
-) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-    """Open an array of an archive behind its header; yield file, shape and dtype."""
-    if archive.getinfo(f"{name}.npy").compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"'{name}' is compressed")
-    with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"'{name}' is in version {version} of the npy format")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if fortran or dtype.hasobject:
-            raise ValueError(f"'{name}' is stored as {dtype}, not row by row")
-        yield file, shape, dtype
-
-
-def _blocks(
-    file: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any], labels: AnyArray
-) -> Blocks:
-    for rows in _row_blocks(*shape, dtype.itemsize):
-        data = _read(file, (rows.stop - rows.start) * shape[1] * dtype.itemsize)
-        yield np.frombuffer(data, dtype).reshape(-1, shape[1]), labels[rows]
-
-
-def _read(file: IO[bytes], n_bytes: int) -> bytes:
-    data = file.read(n_bytes)
-    if len(data) < n_bytes:
-        raise ValueError("it ends before its last row")
-    return data
-
-
-@contextlib.contextmanager
-def _read_h5(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        about = json.loads(_text(file, _ABOUT))
-        forms = _forms(about, FeatureKey.from_dict(about["key"]))
-        places = {name: place_of(file, name, *form) for name, form in forms.items()}
-    # HDF5 only says where the values lie: no filter, link or other file is followed.
-    size = path.stat().st_size
-    for name, (shape, dtype) in forms.items():
-        if places[name] + math.prod(shape) * dtype.itemsize > size:
-            raise ValueError("it ends before its last row")
-    with path.open("rb") as values:
-        shape, dtype = forms["labels"]
-        values.seek(places["labels"])
-        labels = np.frombuffer(_read(values, shape[0] * dtype.itemsize), dtype)
-        shape, dtype = forms["features"]
-        values.seek(places["features"])
-        yield about, _blocks(values, (shape[0], shape[1]), dtype, labels)
-
-
-def _text(file: Any, name: str) -> bytes:
-    """Return an attribute of fixed length.
-
-    One of variable length lies in a heap, in whose damaged form HDF5 can search without end.
-    """
-    import h5py
-
-    attribute = h5py.h5a.open(file.id, name.encode())
-    kind, size = attribute.get_type(), attribute.get_type().get_size()
-    fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-    if not fixed or attribute.shape or size > _ABOUT_BYTES:
-        raise ValueError(f"'{name}' is no text of fixed length")
-    value = np.empty((), f"S{size}")
-    attribute.read(value)
-    return bytes(value[()])
-
-
-@contextlib.contextmanager
-def _read_parquet(path: Path) -> Iterator[tuple[dict[str, Any], Blocks]]:
-    pa, pq = _pyarrow()
-    try:
-        with pq.ParquetFile(path) as file:
-            about = json.loads((file.schema_arrow.metadata or {})[_ABOUT.encode()])
-            n_features = int(about["n_features"])
-            kind = file.schema_arrow.field("features").type
-            if not pa.types.is_fixed_size_list(kind) or kind.list_size != n_features:
-                raise ValueError(f"its features are {kind}")
-            _check_shape(about, (file.metadata.num_rows, n_features), (file.metadata.num_rows,))
-            yield about, _parquet_blocks(file, n_features)
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
-
-
-def _parquet_blocks(file: Any, n_features: int) -> Blocks:
-    for batch in file.iter_batches(batch_size=max(1, _BLOCK_BYTES // (4 * n_features))):
-        features: pa.FixedSizeListArray = batch.column("features")
-        values = features.flatten().to_numpy(zero_copy_only=False)
-        labels = batch.column("label").to_numpy(zero_copy_only=False)
-        yield values.reshape(-1, n_features), labels.astype(_LABELS, copy=False)
-
-
-def _check_shape(
-    about: dict[str, Any], shape: tuple[int, ...] | None, labels: tuple[int, ...]
-) -> None:
-    """Refuse what is not as large as it says; None is a shape that is not known yet."""
-    expected = (about["n_rows"], about["n_features"])
-    if min(expected) < 1:
-        raise ValueError("it holds nothing")
-    if (shape is not None and tuple(shape) != expected) or tuple(labels) != expected[:1]:
-        raise ValueError(
-            f"it holds features of shape {shape} and labels of shape {labels} instead of "
-            f"{expected} and {expected[:1]}"
-        )
-
-
-def _row_blocks(n_rows: int, n_features: int, item_bytes: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_BYTES // max(1, n_features * item_bytes))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
 
 
 def _format_of(path: Path) -> str:
     ending = path.suffix.lower().lstrip(".")
-    if ending not in FORMATS:
+    if ending not in READERS:
         raise UsageError(
             f"'{path.name}' has the ending '{path.suffix}': expected .npz, .h5 or .parquet, which "
             "says the format."
         )
     return ending
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UsageError(
-            f"Parquet files need pyarrow, which cannot be imported ({error}). Install it: pip "
-            "install 'featx[parquet]', or take .npz or .h5."
-        ) from error
-    return pa, pq

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from featx.cache.fsread import free_bytes
+from featx.cache.fsread import free_bytes, is_own_folder
 from featx.errors import CacheError, CacheWriteError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -147,10 +147,19 @@ def touch(path: Path) -> None:
     """Set the time of a file to now, making it where it is missing; a disk that refuses may.
 
     For times that are good to know and prove nothing: a cache that cannot be written to keeps none.
+    No link is followed, neither in the place of the file nor of its folder.
     """
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        path.touch()
+        if path.is_symlink() or not is_own_folder(path.parent):
+            return
+        # The flags are for what comes between: a link fails, and no pipe is waited for.
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        try:
+            os.utime(descriptor if os.utime in os.supports_fd else path)
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:
@@ -189,7 +198,7 @@ def remove_file(path: Path) -> bool:
 
 
 def remove_empty_folder(path: Path) -> None:
-    """Remove a folder if nothing is in it; a folder that is in use or gone is left alone.
+    """Remove a folder if nothing is in it; what is in use, gone or only a link is left alone.
 
     Raises
     ------
@@ -202,7 +211,7 @@ def remove_empty_folder(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise _write_error("remove", path, error) from error
 
 

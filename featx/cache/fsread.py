@@ -143,6 +143,18 @@ def changed_s(path: Path) -> float | None:
         return None
 
 
+def is_own_folder(path: Path) -> bool:
+    """Return whether a folder is there and lies where its name does: no link, no junction."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    return stat.S_ISDIR(found.st_mode) and (
+        junction is None or getattr(found, "st_reparse_tag", None) != junction
+    )
+
+
 def files(folder: Path) -> list[FileStat]:
     """Return the files of a folder by name; none where there is no such folder.
 
@@ -171,6 +183,8 @@ def files(folder: Path) -> list[FileStat]:
 def folders(folder: Path) -> list[Path]:
     """Return the folders inside a folder by name; none where there is no such folder.
 
+    Links to folders are among them, as a user may keep a part of a cache on another disk.
+
     Raises
     ------
     CacheError
@@ -178,11 +192,18 @@ def folders(folder: Path) -> list[Path]:
     """
     try:
         with os.scandir(folder) as scan:
-            return sorted(Path(e.path) for e in scan if e.is_dir(follow_symlinks=False))
+            return sorted(Path(entry.path) for entry in scan if _leads_to_folder(entry))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise CacheError(_read_failed(folder, error)) from error
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look: one hides no others
+        return False
 
 
 def free_bytes(path: Path) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featx.cache import fsio
+from featx.cache import fsio, fsread
 from featx.cache.keys import FeatureKey
 from featx.errors import CacheError
 from featx.progress import SILENT, Progress
@@ -43,21 +43,58 @@ def computing(
     waited = False
     with contextlib.ExitStack() as stack:
         for key in sorted(keys, key=lambda key: key.digest):
-            held = _lock(root / LOCKS / f"{key.digest[:16]}.lock", key, progress)
+            held = _lock(root, key, progress)
             if held is not None:
                 lock, had_to_wait = held
-                stack.callback(lock.release)
+                stack.callback(_release, lock)
                 waited |= had_to_wait
         yield waited
 
 
-def _lock(path: Path, key: FeatureKey, progress: Progress) -> tuple[FileLock, bool] | None:
-    """Return a lock that is held, and whether it took waiting; None where there are no locks."""
-    from filelock import FileLock, Timeout
+@contextlib.contextmanager
+def unless_locked(root: Path, digits: str) -> Iterator[bool]:
+    """Hold the lock of an entry, if no other process does; yield whether the entry may be changed.
 
+    Where there are no locks it may.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    digits : str
+        First digits of the key's digest, with which the entry's folder ends.
+    """
+    from filelock import Timeout
+
+    lock = _file_lock(root, digits)
     try:
-        fsio.make_folder(path.parent)
-        lock = FileLock(path, thread_local=False)
+        if lock is not None:
+            lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError):
+        lock = None
+    try:
+        yield True
+    finally:
+        if lock is not None:
+            _release(lock)
+
+
+def lock_path(root: Path, digits: str) -> Path:
+    """Return the lock file of an entry."""
+    return root / LOCKS / f"{digits}.lock"
+
+
+def _lock(root: Path, key: FeatureKey, progress: Progress) -> tuple[FileLock, bool] | None:
+    """Return a lock that is held, and whether it took waiting; None where there are no locks."""
+    from filelock import Timeout
+
+    lock = _file_lock(root, key.digest[:16])
+    if lock is None:
+        return None
+    try:
         try:
             lock.acquire(timeout=0)
             return lock, False
@@ -68,5 +105,28 @@ def _lock(path: Path, key: FeatureKey, progress: Progress) -> tuple[FileLock, bo
             )
             lock.acquire(poll_interval=_POLL_S)
             return lock, True
-    except (OSError, NotImplementedError, CacheError):
+    except (OSError, NotImplementedError):
         return None
+
+
+def _release(lock: FileLock) -> None:
+    """Let others have a lock; a disk that refuses to close its file has closed it nevertheless."""
+    with contextlib.suppress(OSError):
+        lock.release()
+
+
+def _file_lock(root: Path, digits: str) -> FileLock | None:
+    """Return the lock of an entry, not held yet; None where there are no locks.
+
+    The library refuses a link in the place of the file. One in the place of the folder has no
+    locks either: files would be made elsewhere.
+    """
+    from filelock import FileLock
+
+    try:
+        fsio.make_folder(root / LOCKS)
+    except CacheError:
+        return None
+    if not fsread.is_own_folder(root / LOCKS):
+        return None
+    return FileLock(lock_path(root, digits), thread_local=False)

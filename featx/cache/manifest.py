@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128
 
-from featx.cache import fsio, fsread
+from featx.cache import fsio, fsread, names
 from featx.cache.keys import SCHEMA_VERSION, FeatureKey, canonical_json, item_bytes
 from featx.errors import CacheCorrupt, CacheSchemaMismatch, UsageError
 
 COMPLETE = "manifest.json"
 PROGRESS = "progress.json"
 
-SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.h5")
-SUMMARY_NAME = re.compile(r"summary-[0-9a-f]{16}\.h5")
+REMOVE_OLD = "featx cache gc --old-format --yes"
+"""What removes entries of earlier versions of the format."""
 
 # 100,000 shards, which are 6 TB; what is longer is not a manifest and must not fill the memory.
 _MANIFEST_BYTES = 16 * 2**20
@@ -239,12 +239,20 @@ def corrupt(folder: Path, file: str, reason: str) -> CacheCorrupt:
 
 
 def _other_schema(folder: Path, schema: object) -> CacheSchemaMismatch:
-    """Return the error for an entry of another version of the format."""
-    return CacheSchemaMismatch(
+    """Return the error for an entry of another version of the format.
+
+    A run that wants the same features uses another folder: the version is part of the key.
+    """
+    if type(schema) is int and schema < SCHEMA_VERSION:
+        advice = f"To remove all such entries: {REMOVE_OLD}"
+    else:
+        advice = "Use the featx that wrote it, or remove the folder."
+    error = CacheSchemaMismatch(
         f"Cache entry '{folder}' was written in version {schema!r} of the cache format; this "
-        f"featx reads and writes version {SCHEMA_VERSION} only. Run again with --rebuild, "
-        "remove the folder, or use the featx that wrote it."
+        f"featx reads and writes version {SCHEMA_VERSION} only. {advice}"
     )
+    error.version = schema
+    return error
 
 
 def _from_content(content: dict[str, Any]) -> Manifest:
@@ -285,13 +293,13 @@ def _contradiction(manifest: Manifest) -> str | None:
     row_bytes = manifest.n_features * item_bytes(manifest.key.storage)
     for index, shard in enumerate(manifest.shards):
         rows = min(shard_rows, manifest.n_rows - index * shard_rows)
-        if not SHARD_NAME.fullmatch(shard.file) or not shard.file.startswith(f"{index:05d}-"):
+        if not names.SHARD.fullmatch(shard.file) or not shard.file.startswith(f"{index:05d}-"):
             return f"shard {index} has the name {shard.file!r}"
         spare = shard.size_bytes - rows * (row_bytes + 8)
         if shard.rows != rows or not 0 <= spare <= _AROUND_BYTES:
             return f"shard {shard.file} cannot have {shard.rows} rows in {shard.size_bytes} bytes"
     if manifest.summary:
-        if not SUMMARY_NAME.fullmatch(manifest.summary.file):
+        if not names.SUMMARY.fullmatch(manifest.summary.file):
             return f"the summary has the name {manifest.summary.file!r}"
         spare = manifest.summary.size_bytes - 8 * manifest.n_rows - 16 * manifest.n_features
         if not 0 <= spare <= _AROUND_BYTES:

@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from featx.cache import fsio, fsread
+from featx.cache import fsio, fsread, names
+from featx.cache.entries import UNFINISHED, EntryInfo
 from featx.cache.feature_set import FeatureSet, read_shard
-from featx.cache.keys import SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
-from featx.cache.leftovers import USED, is_ours, leftovers
-from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, load_manifest
+from featx.cache.keys import SCHEMA_VERSION, SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
+from featx.cache.leftovers import USED, forget_lock, forget_use, leftovers, remove_leftovers
+from featx.cache.locks import unless_locked
+from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, corrupt, load_manifest
 from featx.cache.writer import FeatureWriter
-from featx.errors import CacheError, UnknownName, UsageError
+from featx.errors import CacheError, CacheSchemaMismatch, UnknownName, UsageError
 from featx.progress import SILENT, Progress
 
 ORPHAN_AGE_S = 3600.0
 """Files that no manifest lists are left to a writer that may be at work for this long."""
 
-UNFINISHED = "no manifest: a first shard was never finished"
-"""Problem of an entry that is not damaged: whoever extracts it begins at row 0."""
-
 # A time of use is no finer than this: most runs write nothing.
 _USE_STEP_S = 3600.0
-_ENTRY_NAME = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{16}")
-_BACKBONE_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-# Windows keeps these names for devices, whatever their ending.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_NAME_LENGTH = 40
 # Measured: besides its values a shard has 1672 bytes and a summary 2224; a manifest has 1 kB and
 # 0.15 kB per shard.
 _FILE_OVERHEAD_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class EntryInfo:
-    """One entry of the store, as a listing shows it.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder.
-    key : FeatureKey or None
-        What it is; None where the manifest cannot be read.
-    rows : int
-        Rows that are there.
-    n_rows, n_features : int
-        Shape when complete.
-    n_bytes : int
-        Bytes of all files in the folder.
-    complete : bool
-        Whether all rows are there.
-    problem : str or None
-        Why it cannot be used.
-    changed_s, used_s : float
-        When a file of it was last written, and when it was last read by a run; seconds since the
-        epoch, 0 for an empty folder. A cache that cannot be written to keeps no time of use.
-    """
-
-    path: Path
-    key: FeatureKey | None
-    rows: int
-    n_rows: int
-    n_features: int
-    n_bytes: int
-    complete: bool
-    problem: str | None
-    changed_s: float = 0.0
-    used_s: float = 0.0
 
 
 class FeatureStore:
@@ -86,19 +41,27 @@ class FeatureStore:
 
     def path_for(self, key: FeatureKey) -> Path:
         """Return the folder of a key, there or not; its name is safe on every system."""
-        name = "-".join(_safe(part) for part in (key.module, key.pool, key.split))
-        return self.root / _safe(key.backbone) / f"{name}-{key.digest[:16]}"
+        name = "-".join(names.safe(part) for part in (key.module, key.pool, key.split))
+        return self.root / names.safe(key.backbone) / f"{name}-{key.digest[:16]}"
 
-    def find(self, key: FeatureKey) -> FeatureSet | None:
+    def find(self, key: FeatureKey, shape: tuple[int, int] | None = None) -> FeatureSet | None:
         """Return the complete set of a key, or None.
 
         The manifest is checked whole, files for presence and length; their digests are checked when
         they are read.
 
+        Parameters
+        ----------
+        key : FeatureKey
+            What the set is.
+        shape : (int, int), optional
+            Rows and features that it must have; any by default.
+
         Raises
         ------
         CacheCorrupt
-            If the manifest is damaged or a file is missing or has another length.
+            If the manifest is damaged, a file is missing or has another length, or the set has
+            another shape.
         CacheSchemaMismatch
             If the entry was written in another version of the format.
         """
@@ -106,6 +69,10 @@ class FeatureStore:
         manifest = load_manifest(path, COMPLETE, key)
         if manifest is None:
             return None
+        there = (manifest.n_rows, manifest.n_features)
+        if shape not in (None, there):
+            reason = f"it holds {there[0]} x {there[1]} values instead of {shape[0]} x {shape[1]}"
+            raise corrupt(path, COMPLETE, reason)
         for file in manifest.files:
             file.check_size(path)
         if time.time() - self._used_s(path) > _USE_STEP_S:
@@ -127,13 +94,13 @@ class FeatureStore:
         UsageError
             If more than one does: names them.
         """
-        names = {self.name_of(path): path for path in self._folders()}
-        found = [n for n in names if n.startswith(name) or n.partition("/")[2].startswith(name)]
+        paths = {self.name_of(path): path for path in self._folders()}
+        found = [n for n in paths if n.startswith(name) or n.partition("/")[2].startswith(name)]
         exact = [n for n in found if name in (n, n.partition("/")[2])]
         if len(exact or found) == 1:
-            return self._info(names[(exact or found)[0]], deep=False)
+            return self._info(paths[(exact or found)[0]], deep=False)
         if not found:
-            raise UnknownName("Entry", name, names, where=f"'{self.root}'")
+            raise UnknownName("Entry", name, paths, where=f"'{self.root}'")
         raise UsageError(
             f"{len(found)} entries begin with '{name}': {', '.join(found[:8])}. Say more of the "
             "name."
@@ -256,11 +223,41 @@ class FeatureStore:
         for name in (COMPLETE, PROGRESS):
             fsio.remove_file(path / name)
         for file in fsread.files(path):
-            if is_ours(file.name):
+            if names.is_ours(file.name):
                 fsio.remove_file(path / file.name)
-        fsio.remove_file(self.root / USED / path.name)
+        forget_use(self.root, path)
         fsio.remove_empty_folder(path)
         fsio.remove_empty_folder(path.parent)
+
+    def may_remove(self, entry: EntryInfo) -> bool:
+        """Return whether the folder of an entry is the cache's own, or known to hold one.
+
+        A folder of a user's may be linked, in which names like ``manifest.json`` say nothing.
+        """
+        if not fsread.is_own_folder(entry.path):
+            return False
+        known = entry.key is not None or entry.other_format
+        return known or fsread.is_own_folder(entry.path.parent)
+
+    def remove_unused(self, entry: EntryInfo) -> bool:
+        """Remove an entry, if no process holds its lock and it was not used since it was listed.
+
+        Returns
+        -------
+        bool
+            Whether it was removed.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
+        with unless_locked(self.root, names.digits_of(entry.path.name)) as free:
+            unused = free and self._info(entry.path, deep=False).used_s <= entry.used_s
+            if unused:
+                self.remove_folder(entry.path)
+                forget_lock(self.root, entry.path)
+        return unused
 
     def gc(self, older_than_s: float = ORPHAN_AGE_S) -> list[Path]:
         """Remove what interrupted writers left: temporary files and shards that no manifest lists.
@@ -279,15 +276,34 @@ class FeatureStore:
         CacheWriteError
             If the disk refuses.
         """
-        removed = [path for path in self.orphans(older_than_s) if fsio.remove_file(path)]
-        for folder in self._folders():
+        removed = self.remove_orphans(self.orphans(older_than_s), time.time() - older_than_s)
+        for folder in self._own_folders():
             if not fsread.files(folder):
                 fsio.remove_empty_folder(folder)
         return removed
 
     def orphans(self, older_than_s: float = ORPHAN_AGE_S) -> list[Path]:
         """Return the files that `gc` removes."""
-        return leftovers(self.root, self._folders(), time.time() - older_than_s)
+        return leftovers(self.root, self._own_folders(), time.time() - older_than_s)
+
+    def remove_orphans(self, planned: Sequence[Path], oldest_s: float) -> list[Path]:
+        """Remove files that `orphans` gave, and return those that were removed.
+
+        They stay where a run has changed or listed them since, or holds the lock of their entry.
+
+        Parameters
+        ----------
+        planned : sequence of Path
+            The files.
+        oldest_s : float
+            Files that were changed later, in seconds since the epoch, stay.
+
+        Raises
+        ------
+        CacheWriteError
+            If the disk refuses.
+        """
+        return remove_leftovers(self.root, self._own_folders(), oldest_s, set(planned))
 
     @staticmethod
     def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
@@ -320,20 +336,25 @@ class FeatureStore:
         """Return when an entry was last used, 0 where that is not known."""
         return fsread.changed_s(self.root / USED / path.name) or 0.0
 
+    def _own_folders(self) -> list[Path]:
+        """Return the folders of the entries that are no links themselves."""
+        return [path for path in self._folders() if fsread.is_own_folder(path)]
+
     def _folders(self) -> list[Path]:
-        """Return the folder of every entry."""
+        """Return the folder of every entry, as a run would find it: also behind a link."""
         return [
             entry
             for backbone in fsread.folders(self.root)
-            if _BACKBONE_NAME.fullmatch(backbone.name)
+            if names.BACKBONE.fullmatch(backbone.name)
             for entry in fsread.folders(backbone)
-            if _ENTRY_NAME.fullmatch(entry.name)
+            if names.ENTRY.fullmatch(entry.name)
         ]
 
     def _info(self, path: Path, *, deep: bool) -> EntryInfo:
         """Return what is in a folder; with `deep`, after reading and checking every file."""
         manifest: Manifest | None = None
         problem = None
+        version = SCHEMA_VERSION
         n_bytes = 0
         changed = used = 0.0
         try:
@@ -354,6 +375,8 @@ class FeatureStore:
                     _read_everything(path, manifest)
         except (CacheError, MemoryError) as error:
             problem = str(error) or "it needs more memory than there is"
+            if isinstance(error, CacheSchemaMismatch) and type(error.version) is int:
+                version = error.version
         return EntryInfo(
             path=path,
             key=manifest.key if manifest else None,
@@ -365,6 +388,7 @@ class FeatureStore:
             problem=problem,
             changed_s=changed,
             used_s=used,
+            format=version,
         )
 
 
@@ -380,9 +404,3 @@ def _read_everything(path: Path, manifest: Manifest) -> None:
         return
     for shard in manifest.shards:
         read_shard(path, shard, manifest)
-
-
-def _safe(text: str) -> str:
-    """Return a name for a folder that every file system takes."""
-    name = _UNSAFE.sub("_", text)[:_NAME_LENGTH].strip(".") or "_"
-    return f"_{name}" if _RESERVED.fullmatch(name) else name

@@ -37,23 +37,33 @@ def list_entries(cache_dir: CacheDir = None) -> None:
 def verify(cache_dir: CacheDir = None) -> None:
     """Read every shard and check its digest; exit code 1 when one is not whole.
 
+    Entries of another version of the cache's format are counted, not read: they are no damage.
+
     Example:  featx cache verify
     """
     from featx.cli.console import ConsoleProgress
+    from featx.cli.explaining import other_formats
     from featx.text import counted
 
     store = _store(cache_dir)
     entries = store.verify(progress=ConsoleProgress())
     _print_entries(store, entries)
-    bad = [entry for entry in entries if entry.problem]
+    read = [entry for entry in entries if not entry.other_format]
+    bad = [entry for entry in read if entry.problem]
+    if text := other_formats(entries):
+        typer.echo(text)
     if bad:
         from featx.errors import CacheCorrupt
 
         raise CacheCorrupt(
-            f"{len(bad)} of {counted(len(entries), 'entry', 'entries')} cannot be trusted.\n"
+            f"{len(bad)} of {counted(len(read), 'entry', 'entries')} cannot be trusted.\n"
             + "\n".join(_problem_lines(bad))
         )
-    typer.echo(f"{counted(len(entries), 'entry', 'entries')}, every digest agrees.")
+    typer.echo(
+        f"{counted(len(read), 'entry', 'entries')}, every digest agrees."
+        if read
+        else "No entries to verify."
+    )
 
 
 @takes_recipe(EXTRACT_FIELDS)
@@ -66,7 +76,6 @@ def explain(settings: dict[str, Any]) -> None:
     Example:  featx cache explain --backbone resnet50 --cut layer3.5 --dataset cifar5
     """
     recipe = recipe_from_flags(settings)
-    from featx.cache.store import UNFINISHED
     from featx.cli.console import out
     from featx.cli.explaining import explained
     from featx.pipeline import plan_sets, prepare
@@ -74,7 +83,7 @@ def explain(settings: dict[str, Any]) -> None:
     prepared = prepare(recipe)
     for line in explained(prepared.store, plan_sets(prepared, tell_damage=True)):
         out().print(line, soft_wrap=True)
-    bad = [e for e in prepared.store.entries() if e.problem not in (None, UNFINISHED)]
+    bad = [entry for entry in prepared.store.entries() if entry.damaged]
     if bad:
         from featx.errors import CacheCorrupt
         from featx.text import counted
@@ -97,13 +106,18 @@ def gc(
     max_bytes: Annotated[
         str, typer.Option(help="Keep the entries used last, as many as fit: 20GB.")
     ] = "",
+    old_format: Annotated[
+        bool,
+        typer.Option("--old-format", help="Remove entries in an earlier version of the format."),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove entries; without it they are only listed.")
     ] = False,
 ) -> None:
     """Remove what a killed run has left; and entries, if you say which.
 
-    Files that no manifest lists go at once. Entries are listed first, and removed with --yes.
+    Files that no manifest lists go at once. Entries are listed first, and removed with --yes, if
+    they are not in use.
 
     Example:  featx cache gc --older-than 90d
     """
@@ -117,6 +131,7 @@ def gc(
         store,
         older_than_s=parse_age(older_than) if older_than else None,
         max_bytes=parse_bytes(max_bytes) if max_bytes else None,
+        old_format=old_format,
     )
     if found.entries and not yes:
         _print_entries(store, found.entries)
@@ -124,13 +139,16 @@ def gc(
         entries = counted(len(found.entries), "entry", "entries")
         typer.echo(f"Would be removed: {entries}, {n_bytes}. Do it: --yes")
         return
-    clean(store, found)
-    for path in (*found.orphans, *(entry.path for entry in found.entries)):
+    gone = clean(store, found)
+    for path in (*gone.orphans, *(entry.path for entry in gone.entries)):
         typer.echo(f"removed {path}")
     typer.echo(
-        f"{counted(len(found.orphans), 'file', 'files')} and "
-        f"{counted(len(found.entries), 'entry', 'entries')} removed, {human_bytes(found.n_bytes)}."
+        f"{counted(len(gone.orphans), 'file', 'files')} and "
+        f"{counted(len(gone.entries), 'entry', 'entries')} removed, {human_bytes(gone.n_bytes)}."
     )
+    left = len(found.orphans) + len(found.entries) - len(gone.orphans) - len(gone.entries)
+    if left:
+        typer.echo(f"{left} left, which another process uses or has removed.")
 
 
 @app.command(cls=FeatxCommand)
@@ -223,6 +241,8 @@ def _print_entries(store: FeatureStore, entries: list[EntryInfo]) -> None:
         state = entry.problem or (
             "complete" if entry.complete else f"incomplete: {entry.rows:,} rows"
         )
+        if entry.other_format:
+            state = f"format {entry.format}"
         about: tuple[str, ...] = ("?",) * 3
         if key:
             size = key.preprocess.get("image_size") or "native"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featx.errors import UsageError
 
 if TYPE_CHECKING:
-    from featx.cache import FeatureKey, FeatureStore
+    from featx.cache import EntryInfo, FeatureKey, FeatureStore
     from featx.extraction.planning import PlannedSet
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -72,9 +72,9 @@ def explained(store: FeatureStore, sets: Sequence[PlannedSet]) -> Iterator[str]:
 def _nearest_text(store: FeatureStore, item: PlannedSet) -> str:
     found = store.nearest(item.key)
     if found is None:
-        return (
-            "The cache holds nothing else yet." if item.problem else "The cache holds nothing yet."
-        )
+        nothing = "nothing else" if item.problem else "nothing"
+        others = other_formats(store.entries())
+        return f"The cache holds {nothing} yet.{' ' if others else ''}{others}"
     info, names = found
     assert info.key is not None
     changes = [f"{n}: {_value(info.key, n)} there, {_value(item.key, n)} here" for n in names]
@@ -84,6 +84,21 @@ def _nearest_text(store: FeatureStore, item: PlannedSet) -> str:
         f"Nearest is {store.name_of(info.path)} (used {ago}), which differs in "
         f"{'; '.join(changes)}."
     )
+
+
+def other_formats(entries: Sequence[EntryInfo]) -> str:
+    """Return what to do about entries in other versions of the cache format; empty without any."""
+    from featx.cache.keys import SCHEMA_VERSION
+    from featx.cache.manifest import REMOVE_OLD
+    from featx.text import counted
+
+    parts = []
+    if older := sum(entry.format < SCHEMA_VERSION for entry in entries):
+        count = counted(older, "entry", "entries")
+        parts.append(f"{count} of an older format, which nothing reads any more: {REMOVE_OLD}")
+    if newer := sum(entry.format > SCHEMA_VERSION for entry in entries):
+        parts.append(f"{counted(newer, 'entry', 'entries')} of a newer featx.")
+    return " ".join(parts)
 
 
 def _value(key: FeatureKey, name: str) -> str:

@@ -61,7 +61,7 @@ def extract_to_store(
     planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)
     found = {}
     for cut, item in planned.items():
-        entry = store.find(item.key) if item.cached else None
+        entry = store.find(item.key, item.shape) if item.cached else None
         if entry is not None:
             found[cut] = entry
     missing = {cut: points[cut] for cut in planned if cut not in found}
@@ -70,7 +70,11 @@ def extract_to_store(
             if waited and not rebuild:
                 # Another process has computed what this one wanted, or a part of it.
                 again = plan_split(backbone, missing, split, store, settings)
-                done = {cut: store.find(item.key) for cut, item in again.items() if item.cached}
+                done = {
+                    cut: store.find(item.key, item.shape)
+                    for cut, item in again.items()
+                    if item.cached
+                }
                 found |= {cut: entry for cut, entry in done.items() if entry is not None}
                 missing = {cut: missing[cut] for cut in missing if cut not in found}
             found |= _compute(

@@ -97,6 +97,19 @@ class PlannedSet:
         """Whether nothing is left to compute."""
         return self.rows_done == self.n_rows
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and values a row of the whole set."""
+        return self.n_rows, self.n_features
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of its largest shard: of the features, and a label of 8 bytes a row."""
+        from featx.cache.keys import item_bytes
+
+        rows = min(self.key.shard_rows, self.n_rows)
+        return rows * (self.n_features * item_bytes(self.key.storage) + 8)
+
 
 def plan_split(
     backbone: Backbone,
@@ -169,13 +182,14 @@ def check_budget(
     free = store.free_bytes()
     if needed > free:
         raise BudgetExceeded(over_budget_message("The features", needed, "disk", free, points))
-    # Of each cut a chunk of rows is collected while the one before is written.
+    # Of each cut a chunk of rows is collected while the one before is written; what an interrupted
+    # run has left is read before, one shard at a time.
     widest = {item.cut: item for item in missing}
     buffers = sum(
         2 * item.n_features * item_bytes(item.key.storage)
         * chunk_rows_for(item.n_features, item.key.storage, min(item.key.shard_rows, item.n_rows))
         for item in widest.values()
-    )  # fmt: skip
+    ) + max((item.shard_bytes for item in missing if item.rows_done), default=0)  # fmt: skip
     if buffers > memory_budget:
         raise BudgetExceeded(
             over_budget_message(

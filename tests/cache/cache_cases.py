@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from xxhash import xxh3_128
 
-from featx.cache import FeatureKey, FeatureSet, FeatureStore
+from featx.cache import FeatureKey, FeatureSet, FeatureStore, streaming
+from featx.progress import Progress
 
 N_ROWS, N_FEATURES, BATCH, SHARD_ROWS = 44, 12, 4, 8
+
+
+class Ears(Progress):
+    """Hears what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.heard = threading.Event()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self.heard.set()
 
 
 def make_key(**changes: Any) -> FeatureKey:
@@ -47,6 +67,26 @@ def write(
             rows = slice(start, start + key.batch_size)
             writer.append(X[rows], y[rows])
         return writer.finish()
+
+
+def of_format(entry: Path, version: int) -> None:
+    """Let an entry say that it was written in another version of the format."""
+    path = entry / "manifest.json"
+    inner = json.loads(path.read_bytes())["manifest"] | {"schema": version}
+    text = json.dumps(inner).encode()
+    if version == 1:  # whose digest was another one
+        name, digest = b"sha256", hashlib.sha256(text).hexdigest()
+    else:
+        name, digest = b"xxh3", xxh3_128(text).hexdigest()
+    path.write_bytes(b'{"%b":"%b","manifest":%b}\n' % (name, digest.encode(), text))
+
+
+def three_chunks_a_shard() -> Iterator[None]:
+    """Let shards go out in several pieces, as large ones do. The body of a fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "_CHUNK_BYTES", 1)
+        patch.setattr(streaming, "_CHUNK_ROWS", 3)
+        yield
 
 
 def content(features: FeatureSet) -> tuple[bytes, ...]:

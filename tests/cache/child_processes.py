@@ -23,8 +23,10 @@ import pytest
 from cache_cases import SHARD_ROWS, content, make_data, make_key, write
 from faulty_disk import Disk
 
-from featx.cache import FeatureStore
+from featx.cache import FeatureStore, streaming
 
+# Shards of three chunks, as large ones have many.
+streaming._CHUNK_BYTES, streaming._CHUNK_ROWS = 1, 3
 X, Y = make_data()
 KEY = make_key()
 

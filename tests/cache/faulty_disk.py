@@ -6,7 +6,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
+OPERATIONS = (
+    "open", "write", "fsync", "close", "replace", "unlink", "mkdir", "rmdir", "utime",
+)  # fmt: skip
+
+
+def _closed(descriptor: int) -> None:
+    """Stand for the close that has been done already."""
 
 
 class Disk:
@@ -34,7 +40,9 @@ class Disk:
             number = len(self.calls)
             self.calls.append(name)
             if number == self.at:
-                return self.happens(real, *args, **kwargs)
+                if name == "close":  # a descriptor is gone whatever close says
+                    real(*args, **kwargs)
+                return self.happens(real if name != "close" else _closed, *args, **kwargs)
             return real(*args, **kwargs)
 
         return operation

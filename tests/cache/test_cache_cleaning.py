@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cache_cases import content, make_data, make_key, write
+from cache_cases import content, make_data, make_key, of_format, write
 
-from featx.cache import FeatureStore, clean, fsread, plan_cleaning
+from featx.cache import FeatureStore, clean, fsread, locks, plan_cleaning
+from featx.cache.locks import computing
 from featx.errors import UnknownName, UsageError
 
 DAY = 86_400.0
@@ -143,9 +144,226 @@ def test_a_cache_that_cannot_be_written_to_keeps_no_time_of_use(
 ) -> None:
     write(store, make_key(), *make_data())
 
-    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+    def refuse(path: object, *args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert store.find(make_key()) is not None
     assert fsread.files(store.root / ".used") == []
+
+
+# --- nothing outside of the cache, nothing that featx did not name
+
+
+OLD = 3 * 3600
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """A user's own folder, in which everything is old."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    for name in ("x-0123456789abcdef", "0123456789abcdef.lock"):
+        (folder / name).touch()
+    for path in folder.iterdir():
+        age(path, OLD)
+    return folder
+
+
+def held(folder: Path) -> dict[str, tuple[str, float]]:
+    return {path.name: (path.read_text(), path.stat().st_mtime) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", [".used", ".locks"])
+def test_a_link_beside_the_entries_leads_to_nothing(
+    store: FeatureStore, documents: Path, name: str
+) -> None:
+    before = held(documents)
+    store.root.mkdir()
+    (store.root / name).symlink_to(documents, target_is_directory=True)
+    write(store, make_key(), *make_data())
+    assert store.find(make_key()) is not None
+    with computing(store.root, [make_key()]):
+        pass
+    assert store.gc() == []
+    clean(store, plan_cleaning(store, max_bytes=0))
+    assert store.entries() == []
+    assert held(documents) == before
+
+
+def test_a_mark_or_a_lock_that_is_a_link_changes_nothing_elsewhere(
+    store: FeatureStore, documents: Path
+) -> None:
+    path = write(store, make_key(), *make_data()).path
+    before = held(documents)
+    mark, lock = store.root / ".used" / path.name, locks.lock_path(store.root, path.name[-16:])
+    for target in (documents / "thesis.txt", documents / "new"):
+        for link in (mark, lock):
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(target)
+        assert store.find(make_key()) is not None
+        with computing(store.root, [make_key()]) as waited:
+            assert not waited
+        assert held(documents) == before
+        mark.unlink()
+        lock.unlink()
+    os.mkfifo(mark)
+    assert store.find(make_key()) is not None
+
+
+def test_files_with_other_names_stay(store: FeatureStore) -> None:
+    entry = write(store, make_key(), *make_data()).path
+    kept = [
+        store.root / ".used" / "notes", store.root / ".locks" / "mine.lock",
+        store.root / ".used" / "full-0123456789abcdef", entry / ".draft.tmp", entry / "a.h5",
+    ]  # fmt: skip
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine" if path.name.startswith("full") else "")
+        age(path, OLD)
+    assert store.gc() == []
+    assert all(path.exists() for path in kept)
+
+
+# --- what is in use
+
+
+def interrupted(store: FeatureStore) -> Path:
+    """Leave a shard that no manifest lists, old enough to go."""
+    X, y = make_data()
+    with store.writer(make_key(), n_rows=len(X), n_features=X.shape[1]) as writer:
+        writer.append(X[:8], y[:8])
+    folder = store.path_for(make_key())
+    (folder / "progress.json").unlink()
+    (shard,) = folder.iterdir()
+    age(shard, OLD)
+    return shard
+
+
+@pytest.mark.parametrize("seen_as", ["new", "listed"])
+def test_a_shard_that_became_part_of_a_set_stays(store: FeatureStore, seen_as: str) -> None:
+    shard = interrupted(store)
+    planned = plan_cleaning(store)
+    assert planned.orphans == [shard]
+    found = write(store, make_key(), *make_data())
+    if seen_as == "listed":  # by its name, whatever its time says
+        age(shard, OLD)
+    else:  # by its time, as the shard of a writer that has not listed it yet
+        (found.path / "manifest.json").unlink()
+    gone = clean(store, planned)
+    assert (gone.orphans, gone.n_bytes) == ([], 0)
+    assert shard.exists()
+
+
+def test_what_a_run_has_locked_stays(store: FeatureStore) -> None:
+    shard = interrupted(store)
+    entry = write(store, make_key(split="test"), *make_data())
+    planned = plan_cleaning(store, older_than_s=-60)
+    with computing(store.root, [make_key(), make_key(split="test")]):
+        gone = clean(store, planned)
+        assert store.gc() == []
+        assert (gone.orphans, gone.entries) == ([], [])
+    assert shard.exists()
+    assert content(entry)
+    stray = locks.lock_path(store.root, "0" * 16)
+    stray.touch()
+    age(stray, OLD)
+    with locks.unless_locked(store.root, "0" * 16):
+        assert stray not in store.gc()
+    clean(store, plan_cleaning(store, older_than_s=-60))
+    assert store.entries() == []
+    assert list((store.root / ".locks").iterdir()) == []
+
+
+def test_an_entry_that_was_used_since_it_was_listed_stays(
+    store: FeatureStore, three: list[Path]
+) -> None:
+    planned = plan_cleaning(store, older_than_s=5 * DAY)
+    assert store.find(make_key(split="train")) is not None
+    assert [entry.path for entry in clean(store, planned).entries] == [three[1]]
+    assert three[0].exists()
+
+
+# --- a cache on two disks
+
+
+@pytest.fixture
+def linked(store: FeatureStore, tmp_path: Path) -> Path:
+    """Move the entries of a network to another place, and link their folder."""
+    found = write(store, make_key(), *make_data())
+    elsewhere = tmp_path / "other disk" / "resnet18"
+    elsewhere.parent.mkdir()
+    found.path.parent.rename(elsewhere)
+    found.path.parent.symlink_to(elsewhere, target_is_directory=True)
+    return elsewhere
+
+
+def test_a_linked_folder_of_a_network_is_seen_as_a_run_sees_it(
+    store: FeatureStore, linked: Path
+) -> None:
+    assert store.find(make_key()) is not None
+    assert [info.problem for info in store.verify()] == [None]
+    shard = next(linked.glob("*/0*.h5"))
+    shard.write_bytes(bytes(shard.stat().st_size))
+    (info,) = store.verify()
+    assert info.problem is not None
+    assert shard.name in info.problem
+
+
+def test_only_what_is_known_to_be_an_entry_goes_behind_a_link(
+    store: FeatureStore, linked: Path
+) -> None:
+    build = linked / "release-0123456789abcdef"
+    build.mkdir()
+    for name in ("manifest.json", ".cache.tmp", "app.js"):
+        (build / name).write_text("{}")
+        age(build / name, OLD)
+    assert store.gc() == []
+    gone = clean(store, plan_cleaning(store, max_bytes=0))
+    assert [entry.key for entry in gone.entries] == [make_key()]
+    assert sorted(path.name for path in build.iterdir()) == [
+        ".cache.tmp",
+        "app.js",
+        "manifest.json",
+    ]
+    assert [path.name for path in linked.iterdir()] == [build.name]
+
+
+def test_an_entry_that_is_a_link_stays(store: FeatureStore, tmp_path: Path) -> None:
+    path = write(store, make_key(), *make_data()).path
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    orphan = path / "00009-0123456789abcdef.h5"
+    orphan.touch()
+    age(orphan, OLD)
+    assert [info.problem for info in store.verify()] == [None]
+    assert plan_cleaning(store, max_bytes=0).entries == []
+    assert store.gc() == []
+    store.remove(make_key())  # by its key: its files, not the link
+    assert list(path.iterdir()) == []
+
+
+def test_links_that_lead_nowhere_hide_nothing(store: FeatureStore) -> None:
+    write(store, make_key(), *make_data())
+    for name, target in (("loop", "loop"), ("gone", "nowhere"), ("again", ".")):
+        (store.root / name).symlink_to(target)
+        (store.path_for(make_key()).parent / f"{name}-{'0' * 16}").symlink_to(target)
+    assert [info.key for info in store.verify() if not info.problem] == [make_key()]
+    assert store.gc() == []
+
+
+# --- entries of other formats
+
+
+def test_only_entries_of_earlier_formats_go_as_such(store: FeatureStore, three: list[Path]) -> None:
+    (three[1] / "manifest.json").write_text("damaged")
+    for path, version in ((three[0], 1), (three[2], 3)):
+        of_format(path, version)
+    formats = [(info.format, info.damaged, info.other_format) for info in store.verify()]
+    assert sorted(formats) == [(1, False, True), (2, True, False), (3, False, True)]
+    planned = plan_cleaning(store, old_format=True)
+    assert [entry.path for entry in planned.entries] == [three[0]]
+    clean(store, planned)
+    assert not three[0].exists()
+    assert len(store.entries()) == 2

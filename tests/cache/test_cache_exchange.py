@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from cache_cases import N_FEATURES, N_ROWS, content, make_data, make_key, write
+from cache_cases import N_FEATURES, N_ROWS, Ears, content, make_data, make_key, write
 
-from featx.cache import FeatureStore, exchange, export_features, import_features
-from featx.errors import CacheCorrupt, CacheWriteError, UsageError
+from featx.cache import (
+    FeatureSet,
+    FeatureStore,
+    FeatureWriter,
+    exchange,
+    exchange_files,
+    export_features,
+    import_features,
+    keys,
+    manifest,
+)
+from featx.cache.locks import computing
+from featx.errors import CacheCorrupt, CacheWriteError, NonFiniteFeatures, UsageError
 
 FORMATS = pytest.mark.parametrize("ending", ["npz", "h5", "parquet"])
 STORAGES = pytest.mark.parametrize("storage", ["float32", "float16"])
@@ -52,7 +64,7 @@ def test_an_import_gives_the_same_entry(
     store: FeatureStore, tmp_path: Path, ending: str, storage: str, monkeypatch
 ) -> None:
     # Blocks that end within shards.
-    monkeypatch.setattr(exchange, "_BLOCK_BYTES", 5 * 4 * N_FEATURES)
+    monkeypatch.setattr(exchange_files, "_BLOCK_BYTES", 5 * 4 * N_FEATURES)
     key = make_key(storage=storage)
     found = write(store, key, *make_data())
     path = export_features(found, tmp_path / f"features.{ending}")
@@ -224,3 +236,114 @@ def test_parquet_names_its_extra(
     found = write(store, make_key(), *make_data())
     with pytest.raises(UsageError, match=r"pip install 'featx\[parquet\]'"):
         export_features(found, tmp_path / "f.parquet")
+
+
+# --- versions
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change what an npz file says about itself; None leaves a part out."""
+    with np.load(path) as file:
+        parts = {name: file[name] for name in file.files}
+    about = json.loads(str(parts["featx"])) | changes
+    about = {name: value for name, value in about.items() if value is not None}
+    np.savez(path, **{**parts, "featx": np.array(json.dumps(about))})
+
+
+@FORMATS
+def test_a_file_outlives_the_format_of_the_cache(
+    store: FeatureStore, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = write(store, make_key(), *make_data())
+    path = export_features(found, tmp_path / f"f.{ending}")
+    before = content(found)
+    for module in (keys, manifest):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", 99)
+    assert make_key().digest[:16] not in found.path.name
+    assert content(import_features(FeatureStore(tmp_path / "other"), path)) == before
+
+
+def test_the_version_of_a_file_is_named(store: FeatureStore, tmp_path: Path) -> None:
+    path = export_features(write(store, make_key(), *make_data()), tmp_path / "f.npz")
+    other = FeatureStore(tmp_path / "other")
+    rewrite(path, version=3)
+    with pytest.raises(UsageError, match=r"exported in version 3 .* version 2 only.*wrote it\."):
+        import_features(other, path)
+    key = make_key().describe()
+    del key["numerics"]
+    rewrite(path, version=None, key=key, sha256="0" * 64)
+    with pytest.raises(UsageError, match=r"in version 1 .* version 2 only.*extract them again"):
+        import_features(other, path)
+    assert not other.root.exists()
+
+
+# --- a refused import leaves nothing, and nobody's work is lost
+
+
+def forged(found: FeatureSet, path: Path, X: np.ndarray) -> Path:
+    """Export other values than those of a set, under a digest that agrees."""
+    export_features(found, path)
+    digest = exchange._digest(found.key, iter([(X, found.y)]))
+    with np.load(path) as file:
+        parts = {name: file[name] for name in file.files}
+    about = json.loads(str(parts["featx"])) | {"sha256": digest}
+    np.savez(path, features=X, labels=parts["labels"], featx=np.array(json.dumps(about)))
+    return path
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_no_number_is_refused_before_anything_is_written(
+    store: FeatureStore, tmp_path: Path, value: float
+) -> None:
+    X, y = make_data()
+    X[20, 3] = value
+    path = forged(write(store, make_key(), *make_data()), tmp_path / "f.npz", X)
+    other = FeatureStore(tmp_path / "other")
+    with other.writer(make_key(), n_rows=N_ROWS, n_features=N_FEATURES) as writer:
+        writer.append(X[:8], y[:8])
+    with pytest.raises(NonFiniteFeatures, match=r"f\.npz.*feature 3 of row 20 is (nan|inf)\."):
+        import_features(other, path)
+    assert other.progress(make_key()) == 8
+    other.remove(make_key())
+    with pytest.raises(NonFiniteFeatures):
+        import_features(other, path)
+    assert not list(other.root.rglob("*.h5"))
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_an_error_while_it_is_written_leaves_nothing(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = export_features(write(store, make_key(), *make_data()), tmp_path / "f.npz")
+    other = FeatureStore(tmp_path / "other")
+    monkeypatch.setattr(exchange_files, "_BLOCK_BYTES", 4 * N_FEATURES)
+
+    class Failing(FeatureWriter):
+        def append(self, features: np.ndarray, labels: np.ndarray) -> None:
+            if self.next_row == 16:
+                raise error
+            super().append(features, labels)
+
+    monkeypatch.setattr("featx.cache.store.FeatureWriter", Failing)
+    with pytest.raises((UsageError, KeyboardInterrupt)):
+        import_features(other, path)
+    assert other.entries() == []
+    assert not list(other.root.rglob("*.h5"))
+
+
+def test_an_import_waits_for_who_computes_the_same(store: FeatureStore, tmp_path: Path) -> None:
+    path = export_features(write(store, make_key(), *make_data()), tmp_path / "f.npz")
+    other = FeatureStore(tmp_path / "other")
+    ears = Ears()
+    with computing(other.root, [make_key()]):
+        thread = threading.Thread(target=import_features, args=(other, path), kwargs={
+            "progress": ears})  # fmt: skip
+        thread.start()
+        assert ears.heard.wait(20)
+        X, y = make_data()
+        with other.writer(make_key(), n_rows=N_ROWS, n_features=N_FEATURES) as writer:
+            writer.append(X[:16], y[:16])
+        write(other, make_key(), X, y)
+    thread.join(20)
+    assert "waiting for it" in ears.said[0]
+    assert "is in the cache already and stays" in ears.said[1]

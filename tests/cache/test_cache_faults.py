@@ -5,19 +5,31 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_cases import content, make_data, make_key, write
+from cache_cases import content, make_data, make_key, three_chunks_a_shard, write
 from campaign import note, rounds
 from faulty_disk import Disk
 
-from featx.cache import FeatureSet, FeatureStore, fsio, fsread
+from featx.cache import (
+    FeatureSet,
+    FeatureStore,
+    clean,
+    export_features,
+    fsio,
+    fsread,
+    import_features,
+    plan_cleaning,
+    streaming,
+)
 from featx.errors import CacheError, CacheWriteError
 
 N_ROWS = 20  # three shards
+_many_chunks = pytest.fixture(scope="module", autouse=True)(three_chunks_a_shard)
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
 
 
@@ -27,7 +39,7 @@ def write_all(store: FeatureStore) -> FeatureSet:
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
+def right(_many_chunks: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, ...]:
     return content(write_all(FeatureStore(tmp_path_factory.mktemp("right"))))
 
 
@@ -47,7 +59,9 @@ def test_a_write_is_the_operations_that_are_expected(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         disk.install(patch.setattr)
         fsio.publish(tmp_path / "a", b"123")
-    assert disk.calls == ["open", "write", "fsync", "replace", "open", "fsync"]
+    assert disk.calls == [
+        "open", "write", "fsync", "close", "replace", "open", "fsync", "close"
+    ]  # fmt: skip
 
 
 def every_operation(tmp_path: Path, happens: Callable[[int], Callable[..., Any]]) -> Iterator[Any]:
@@ -65,8 +79,9 @@ def every_operation(tmp_path: Path, happens: Callable[[int], Callable[..., Any]]
                 outcome = error
         if len(disk.calls) <= at:
             assert outcome is None
-            # Three shards with their manifests, the summary, the last manifest: 8 files of 6.
-            assert at > 48
+            # Three shards with their manifests, the summary, the last manifest: 8 files of 8, and
+            # a shard has four writes more than one.
+            assert at > 76
             return
         yield store, outcome
         at += 1
@@ -174,7 +189,7 @@ def test_a_read_only_cache_serves_what_it_has(
     store: FeatureStore, right: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_all(store)
-    for name in ("write", "fsync", "replace", "mkdir", "rmdir"):
+    for name in ("write", "fsync", "replace", "unlink", "mkdir", "rmdir", "utime"):
         monkeypatch.setattr(os, name, Disk(0, failing_with(errno.EROFS))._watched(name, os.write))
     found = store.find(make_key())
     assert found is not None
@@ -232,3 +247,158 @@ def test_a_disk_that_cannot_be_read_is_named(
             with pytest.raises(CacheError, match=r"Cannot read '.*': Input/output error\."):
                 read()
     assert content(features)
+
+
+# --- what ends a write must leave it ended
+
+
+def test_a_finish_that_failed_stays_failed(
+    store: FeatureStore, right: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = make_data()
+    replace = os.replace
+
+    def full_once(source: Any, target: Any, **more: Any) -> None:
+        if Path(target).name == "manifest.json":
+            monkeypatch.setattr(os, "replace", replace)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target, **more)
+
+    monkeypatch.setattr(os, "replace", full_once)
+    with store.writer(make_key(), n_rows=N_ROWS, n_features=12) as writer:
+        writer.append(X[:N_ROWS], y[:N_ROWS])
+        with pytest.raises(CacheWriteError, match=r"manifest\.json': No space"):
+            writer.finish()
+        with pytest.raises(CacheError, match=f"closed; a new one goes on at row {N_ROWS}"):
+            writer.finish()
+    assert store.find(make_key()) is None
+    assert content(write_all(store)) == right
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs a list of descriptors")
+def test_a_second_interrupt_during_the_cleanup_leaves_no_file(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = make_data()
+    stop = streaming.Background.stop
+    times = []
+
+    def interrupted(self: streaming.Background) -> None:
+        stop(self)
+        times.append(1)
+        raise KeyboardInterrupt
+
+    def stopped_twice() -> None:
+        with store.writer(make_key(), n_rows=N_ROWS, n_features=12) as writer:
+            writer.append(X[:12], y[:12])  # a shard, and a chunk of the next
+            writer._disk.submit(int).result()
+            raise KeyboardInterrupt
+
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    threads = threading.active_count()
+    monkeypatch.setattr(streaming.Background, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped_twice()
+    assert len(times) == 2
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    assert threading.active_count() == threads
+    assert sorted(path.name[:5] for path in store.path_for(make_key()).iterdir()) == [
+        "00000", "progr"
+    ]  # fmt: skip
+
+
+def test_what_is_free_is_measured_before_the_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    there: list[int] = []
+
+    def measured(path: Path) -> Any:
+        there.append(len(list(tmp_path.iterdir())))
+        return usage
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(shutil, "disk_usage", measured)
+    with pytest.raises(CacheWriteError, match="free: "):
+        fsio.publish(tmp_path / "file", b"123")
+    assert there == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- all that changes a cache besides a run
+
+
+def small(store: FeatureStore) -> FeatureSet:
+    X, y = make_data()
+    return write(store, make_key(), X[:8], y[:8])
+
+
+def used_again(store: FeatureStore) -> None:
+    """Find a set, and note when."""
+    assert store.find(make_key()) is not None
+
+
+def cleaned(store: FeatureStore) -> None:
+    """Remove entries and what a killed writer has left."""
+    clean(store, plan_cleaning(store, older_than_s=-60, orphan_age_s=-60))
+
+
+TASKS = {
+    "find": used_again,
+    "remove": lambda store: store.remove(make_key()),
+    "gc": cleaned,
+    "export": lambda store: export_features(
+        FeatureStore(store.root).find(make_key()), store.root.parent / "out" / "f.npz", force=True
+    ),
+    "import": lambda store: import_features(store, store.root.parent / "seed.h5", force=True),
+}
+
+
+# Errors and interrupts in turn, or each of them at every operation.
+@pytest.mark.parametrize("first", range(rounds(1, 2)))
+@pytest.mark.parametrize("task", TASKS)
+def test_a_fault_in_any_other_operation_leaves_nothing_half_there(
+    tmp_path: Path, task: str, first: int
+) -> None:
+    seed = small(FeatureStore(tmp_path / "seed" / "cache"))
+    wanted = content(seed)
+    (seed.path / ".00001.h5.7-a1.tmp").touch()
+    export_features(seed, tmp_path / "seed" / "seed.h5")
+    at = 0
+    while True:
+        folder = tmp_path / str(at)
+        shutil.copytree(tmp_path / "seed", folder)
+        store = FeatureStore(folder / "cache")
+        disk = Disk(at, (failing_with(errno.EIO), interrupt)[(at + first) % 2])
+        outcome: BaseException | None = None
+        with pytest.MonkeyPatch.context() as patch:
+            disk.install(patch.setattr)
+            try:
+                TASKS[task](store)
+            except (CacheWriteError, KeyboardInterrupt) as error:
+                outcome = error
+        if len(disk.calls) <= at:
+            assert outcome is None
+            break
+        if isinstance(outcome, CacheWriteError):
+            assert str(folder) in str(outcome)
+        found = store.find(make_key())
+        assert found is None or content(found) == wanted
+        assert found is not None or task not in ("export", "find")
+        if task == "import" and found is None:
+            assert store.progress(make_key()) == 0
+        left = {path.name for path in folder.rglob("*.tmp")}
+        assert left <= {".00001.h5.7-a1.tmp"}
+        out = folder / "out" / "f.npz"
+        if out.exists():
+            assert content(import_features(FeatureStore(folder / "other"), out)) == wanted
+        TASKS[task](store)
+        found = store.find(make_key())
+        assert found is None if task in ("gc", "remove") else content(found) == wanted
+        shutil.rmtree(folder)
+        at += 1
+    assert at > {"find": 3, "remove": 12, "gc": 14, "export": 6, "import": 40}[task]
+    note("A fault at every operation", kind=task, faults=at, half_published=0)

@@ -7,21 +7,9 @@ from pathlib import Path
 
 import filelock
 import pytest
-from cache_cases import make_key
+from cache_cases import Ears, make_key
 
 from featx.cache.locks import computing
-from featx.progress import Progress
-
-
-class Ears(Progress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.heard = threading.Event()
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        self.heard.set()
-
 
 KEYS = [make_key(split=split) for split in ("train", "val", "test")]
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cache_cases import content, make_data, make_key, write
+from cache_cases import content, make_data, make_key, three_chunks_a_shard, write
 from campaign import note, rounds
 from power_loss import Disk, Operation, Recorder, put, states
 
@@ -14,6 +14,7 @@ from featx.cache import FeatureStore
 from featx.errors import CacheCorrupt
 
 N_ROWS = 20  # three shards
+_many_chunks = pytest.fixture(scope="module", autouse=True)(three_chunks_a_shard)
 
 
 def recorded(tmp_path: Path, rebuild: bool) -> tuple[Path, list[Operation], bytes]:

@@ -387,8 +387,9 @@ def test_gc_keeps_the_shards_of_a_set_in_progress(store: FeatureStore) -> None:
 def test_gc_keeps_every_shard_where_the_manifest_cannot_be_read(store: FeatureStore) -> None:
     features = write(store, make_key(), *make_data())
     (features.path / "manifest.json").write_bytes(b"{}")
-    left = features.path / ".x.tmp"
+    left = features.path / ".00002.h5.77-a1.tmp"
     left.write_bytes(b"")
+    (features.path / ".mine.tmp").write_bytes(b"")
     assert store.gc(older_than_s=0) == [left]
     assert len(list(features.path.glob("*.h5"))) == 7
 

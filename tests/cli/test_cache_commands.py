@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from featx.cache.locks import unless_locked
 from featx.cli import app
 from featx.cli.explaining import age_text, parse_age
 from featx.errors import UsageError
@@ -188,6 +189,65 @@ def test_entries_are_listed_before_they_are_removed(filled: Path, tmp_path: Path
     assert "0 files and 1 entry removed" in squeezed(result.stdout)
     assert list(tmp_path.glob("torch*/*-train-*")) == []
     assert len(list(tmp_path.glob("torch*/*-test-*"))) == 1
+
+
+def test_entries_of_an_older_format_are_no_damage(filled: Path, tmp_path: Path) -> None:
+    cache = ["--cache-dir", str(tmp_path)]
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    for entry in tmp_path.glob("*/*-*"):
+        if "-test-" not in entry.name:
+            # The key's digest holds the format: no run ever looks there.
+            old = entry.rename(entry.with_name(f"{entry.name[:-16]}{'0' * 16}"))
+            manifest = old / "manifest.json"
+            manifest.write_bytes(manifest.read_bytes().replace(b"xxh3", b"sha256", 1))
+    hint = "2 entries of an older format, which nothing reads any more: featx cache gc --old-format"
+    verified = featx("cache", "verify", *cache)
+    assert verified.exit_code == 0, verified.output
+    assert hint in squeezed(verified.stdout)
+    assert "1 entry, every digest agrees." in squeezed(verified.stdout)
+    assert featx("cache", "list", *cache).stdout.count("format 1") == 2
+    explained = featx("cache", "explain", *SMALL, *cache)
+    assert explained.exit_code == 0, explained.output
+    assert squeezed(explained.stdout).count("not cached. Nearest is ") == 2
+    shutil.rmtree(next(tmp_path.glob("*/*-test-*")))
+    explained = featx("cache", "explain", *SMALL, *cache)
+    assert explained.exit_code == 0, explained.output
+    assert f"The cache holds nothing yet. {hint}" in squeezed(explained.stdout)
+    verified = featx("cache", "verify", *cache)
+    assert verified.exit_code == 0
+    assert "No entries to verify." in verified.stdout
+    assert "agrees" not in verified.stdout
+    asked = ["cache", "gc", "--old-format", *cache]
+    assert "Would be removed: 2 entries, " in squeezed(featx(*asked).stdout)
+    assert len(list(tmp_path.glob("*/*-*"))) == 2
+    assert "0 files and 2 entries removed" in squeezed(featx(*asked, "--yes").stdout)
+    assert list(tmp_path.glob("*/*-*")) == []
+
+
+def test_a_cache_on_two_disks_is_verified_as_a_whole(filled: Path, tmp_path: Path) -> None:
+    (network,) = {path.parent for path in filled.glob("*/*-*")}
+    shutil.copytree(network, tmp_path / "other" / "disk")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / network.name).symlink_to(tmp_path / "other" / "disk")
+    cache = ["--cache-dir", str(tmp_path / "cache")]
+    assert "3 entries, every digest agrees." in squeezed(featx("cache", "verify", *cache).stdout)
+    next((tmp_path / "other").glob("disk/*-test-*/0*.h5")).unlink()
+    result = featx("cache", "verify", *cache)
+    assert result.exit_code == 1
+    assert "1 of 3 entries cannot be trusted." in squeezed(result.stderr)
+
+
+def test_what_is_in_use_is_left(filled: Path, tmp_path: Path) -> None:
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    (entry,) = tmp_path.glob("*/*-test-*")
+    asked = ["cache", "gc", "--max-bytes", "1", "--yes", "--cache-dir", str(tmp_path)]
+    with unless_locked(tmp_path, entry.name[-16:]):
+        result = featx(*asked)
+    assert result.exit_code == 0, result.output
+    said = squeezed(result.stdout)
+    assert "0 files and 2 entries removed" in said
+    assert "1 left, which another process uses or has removed." in said
+    assert [path.name for path in tmp_path.glob("*/*-*")] == [entry.name]
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,46 @@ def test_what_does_not_fit_is_refused_before_it_starts(backbone, split, store, m
     plan = list(plan_split(backbone, points, split, store, pooled).values())
     with pytest.raises(BudgetExceeded, match="Use fewer images"):
         check_budget(plan, points, store, 10**9)
+
+
+def test_a_resumed_run_has_room_for_the_shard_that_it_reads(backbone, split, store) -> None:
+    settings = make_settings(
+        backbone, split.images.size, image_size="native", pool="flatten", batch_size=4
+    )
+    points = cut_points(backbone, CUTS, settings)
+    plan = list(plan_split(backbone, points, split, store, settings).values())
+    chunks = least_budget(plan, points, store)
+    begun = [dataclasses.replace(item, rows_done=1) for item in plan]
+    # One at a time: the largest of them, of float32 values and a label of 8 bytes a row.
+    largest = max(item.key.shard_rows * (4 * item.n_features + 8) for item in plan)
+    assert all(item.key.shard_rows <= item.n_rows for item in plan)
+    assert least_budget(begun, points, store) == chunks + largest
+    done = [dataclasses.replace(item, rows_done=item.n_rows) for item in plan]
+    assert least_budget(done, points, store) == 1
+
+
+def least_budget(plan, points, store) -> int:
+    """Return the least memory that is allowed, by halving."""
+    low, high = 0, 2**40
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            check_budget(plan, points, store, middle)
+            high = middle
+        except BudgetExceeded:
+            low = middle
+    return high
+
+
+@pytest.mark.parametrize("width", [63, 65])
+def test_a_set_of_another_width_than_the_cut_is_refused(
+    backbone, split, store, settings, width
+) -> None:
+    points = cut_points(backbone, ["layer1"], settings)
+    key = plan_split(backbone, points, split, store, settings)["layer1"].key
+    with store.writer(key, n_rows=len(split), n_features=width) as writer:
+        writer.append(np.ones((len(split), width), np.float32), split.y)
+        writer.finish()
+    assert points["layer1"].n_pooled == 64
+    with pytest.raises(featx.errors.CacheCorrupt, match=f"x {width} values instead of .* x 64"):
+        extract_to_store(backbone, ["layer1"], split, store, settings)

@@ -440,20 +440,20 @@ def npy(shape: str, descr: str = "<i8", data: bytes = b"") -> bytes:
 
 @case("export: labels of an absurd shape")
 def export_absurd(folder: Path) -> object:
-    about = {"n_rows": 10**15, "n_features": 12, "key": KEY, "sha256": "0"}
+    about = {"n_rows": 10**15, "n_features": 12, "key": KEY, "sha256": "0", "version": 2}
     return exported_npz(folder, about, npy("(1000000000000000,)"))
 
 
 @case("export: a zip bomb")
 def export_bomb(folder: Path) -> object:
-    about = {"n_rows": 10**6, "n_features": 12, "key": KEY, "sha256": "0"}
+    about = {"n_rows": 10**6, "n_features": 12, "key": KEY, "sha256": "0", "version": 2}
     labels = npy("(1000000,)", data=bytes(8_000_000))
     return exported_npz(folder, about, labels, zipfile.ZIP_DEFLATED)
 
 
 @case("export: JSON without an end")
 def export_deep(folder: Path) -> object:
-    return exported_npz(folder, '{"key":' + "[" * 200_000, npy("(8,)"))
+    return exported_npz(folder, '{"version":2,"key":' + "[" * 200_000, npy("(8,)"))
 
 
 @case("export: a text of terabytes")
@@ -481,7 +481,7 @@ def export_parquet(folder: Path) -> object:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    about = json.dumps({"n_rows": 2, "n_features": 12, "key": KEY, "sha256": "0"})
+    about = json.dumps({"n_rows": 2, "n_features": 12, "key": KEY, "sha256": "0", "version": 2})
     table = pa.table({"features": [1.0, 2.0], "label": [0, 1]}).replace_schema_metadata(
         {"featx": about}
     )
@@ -494,7 +494,7 @@ def export_parquet_empty(folder: Path) -> object:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    about = json.dumps({"n_rows": 1, "n_features": 0, "key": KEY, "sha256": "0"})
+    about = json.dumps({"n_rows": 1, "n_features": 0, "key": KEY, "sha256": "0", "version": 2})
     kind = pa.schema(
         [("features", pa.list_(pa.float32(), 0)), ("label", pa.int64())], {"featx": about}
     )
@@ -514,7 +514,8 @@ def hdf5(
         if n_rows == 8:
             file["labels"][:] = 1
         build(file)
-        about = {"n_rows": n_rows, "n_features": n_features, "key": KEY, "sha256": "0"}
+        shape = {"n_rows": n_rows, "n_features": n_features}
+        about = {**shape, "key": KEY, "sha256": "0", "version": 2}
         file.attrs["featx"] = np.bytes_(json.dumps(about))
     return import_features(FeatureStore(folder / "cache"), path)
 
@@ -560,7 +561,7 @@ def unknown_filter(folder: Path) -> object:
     with h5py.File(path, "w") as file:
         file["labels"] = np.arange(8)
         file.create_dataset("features", data=np.ones((8, 12), "f4"), compression="gzip")
-        about = {"n_rows": 8, "n_features": 12, "key": KEY, "sha256": "0"}
+        about = {"n_rows": 8, "n_features": 12, "key": KEY, "sha256": "0", "version": 2}
         file.attrs["featx"] = np.bytes_(json.dumps(about))
     # The filter's number stands in front of its name, with the name's length and flags between.
     data = bytearray(path.read_bytes())
