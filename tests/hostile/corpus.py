@@ -25,9 +25,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFile, TiffImagePlugin  # noqa: F401
+from xxhash import xxh3_128
 
 from featx.backbones import load_backbone
-from featx.cache import FeatureKey, FeatureStore, import_features
+from featx.cache import FeatureKey, FeatureStore, clean, import_features, plan_cleaning
+from featx.cache.locks import computing
 from featx.data import load_dataset
 from featx.data.cifar import read_pickle, unpack
 from featx.errors import FeatxError
@@ -582,17 +584,103 @@ def hdf5_garbage(folder: Path) -> object:
 
 @case("cache: a manifest that names a file elsewhere")
 def cache_manifest(folder: Path) -> object:
-    entry = folder / "cache" / "net" / f"layer-avg-train-{'0' * 16}"
-    entry.mkdir(parents=True)
-    inner = b'{"schema":2,"complete":true,"shards":[{"file":"../../../secret"}]}'
-    from xxhash import xxh3_128
+    content = {"schema": 2, "complete": True, "shards": [{"file": "../../../secret"}]}
+    return cache_entry(folder, signed(json.dumps(content).encode()))
 
-    digest = xxh3_128(inner).hexdigest().encode()
-    (entry / "manifest.json").write_bytes(b'{"xxh3":"%b","manifest":%b}\n' % (digest, inner))
-    (info,) = FeatureStore(folder / "cache").verify()
-    if info.problem is None:
+
+@case("cache: a manifest that is a pipe")
+def cache_pipe(folder: Path) -> object:
+    return cache_entry(folder, None)
+
+
+@case("cache: a key that clears the screen")
+def cache_screen(folder: Path) -> object:
+    return cache_entry(folder, manifest_of({**KEY, "module": "a\x1b[2J\ud800"}))
+
+
+@case("cache: a key without an end")
+def cache_deep(folder: Path) -> object:
+    data = json.dumps(json.loads(manifest_of({**KEY, "preprocess": {"a": 1}}))["manifest"])
+    return cache_entry(
+        folder, signed(data.replace('"a": 1', f'"a": {"[" * 985}{"]" * 985}').encode())
+    )
+
+
+@case("cache: a manifest of 17 MB")
+def cache_long(folder: Path) -> object:
+    return cache_entry(folder, signed(b"{" + b" " * (17 * 2**20) + b"}"))
+
+
+@case("cache: a shard of a terabyte of nothing")
+def cache_sparse(folder: Path) -> object:
+    name = "00000-0123456789abcdef.h5"
+    place = cache_folder(folder)
+    with (place / name).open("wb") as file:
+        file.truncate(2**40)
+    shard = {"file": name, "size_bytes": 2**40, "digest": "0" * 32, "rows": 8}
+    return cache_entry(folder, manifest_of(KEY, shards=[shard]))
+
+
+@case("cache: links out of it where featx keeps locks and times")
+def cache_links(folder: Path) -> object:
+    mine, store = folder / "mine", FeatureStore(folder / "cache")
+    mine.mkdir()
+    for name in ("thesis.txt", "x-0123456789abcdef", "0123456789abcdef.lock"):
+        (mine / name).touch()
+        os.utime(mine / name, (0, 0))
+    X, y = np.ones((8, 12), np.float32), np.zeros(8, int)
+    key = FeatureKey(**KEY)
+    for name in (".used", ".locks"):
+        store.root.mkdir(exist_ok=True)
+        (store.root / name).symlink_to(mine)
+    with (
+        computing(store.root, [key]),
+        store.writer(key, n_rows=8, n_features=12) as writer,
+    ):
+        writer.append(X, y)
+        writer.finish()
+    found = store.find(key)
+    clean(store, plan_cleaning(store, max_bytes=0))
+    assert found is not None
+    assert store.entries() == []
+    assert {path.stat().st_mtime for path in mine.iterdir()} == {0}
+    assert len(list(mine.iterdir())) == 3
+    return found
+
+
+def cache_folder(folder: Path) -> Path:
+    """Return the folder of the entry of `KEY`."""
+    entry = FeatureStore(folder / "cache").path_for(FeatureKey(**KEY))
+    entry.mkdir(parents=True, exist_ok=True)
+    return entry
+
+
+def cache_entry(folder: Path, manifest: bytes | None) -> object:
+    """Read a cache with one entry of this manifest (None: a pipe), as all commands do."""
+    path = cache_folder(folder) / "manifest.json"
+    if manifest is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(manifest)
+    store = FeatureStore(folder / "cache")
+    (listed,), (info,) = store.entries(), store.verify()
+    clean(store, plan_cleaning(store))
+    if listed.problem is None or info.problem is None or not info.problem.isprintable():
         raise AssertionError("it was believed")
-    raise FeatxError(info.problem)
+    store.find(FeatureKey(**KEY))
+    raise AssertionError("it was found")
+
+
+def manifest_of(key: dict[str, Any], **changes: Any) -> bytes:
+    """Return a manifest of an unfinished set, but signed as complete."""
+    content = {"schema": 2, "complete": True, "key": key, "n_rows": 8, "n_features": 12,
+               "shards": [], "summary": None}  # fmt: skip
+    return signed(json.dumps(content | changes).encode())
+
+
+def signed(inner: bytes) -> bytes:
+    digest = xxh3_128(inner).hexdigest().encode()
+    return b'{"xxh3":"%b","manifest":%b}\n' % (digest, inner)
 
 
 # --- the watch

@@ -23,6 +23,8 @@ HANDLED = {
     # Names are made safe, markup is text.
     "recipe: a name that leaves the folder", "recipe: an absolute name",
     "recipe: a flag with markup", "recipe: a NUL in a path",
+    # What is behind the links stays as it is.
+    "cache: links out of it where featx keeps locks and times",
 }  # fmt: skip
 
 
