@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +38,22 @@ class FeatureRows:
         """Return a slice of rows, float32, scaled."""
         start, stop, step = rows.indices(self._starts[-1])
         assert step == 1, "rows are read in blocks"
-        found = []
-        for part, first in enumerate(self._starts[:-1]):
-            row, end = max(start, first), min(stop, self._starts[part + 1])
-            while row < end:
-                span, values = self._shard(part, row - first)
-                upto = min(end - first, span.stop)
-                found.append(values[row - first - span.start : upto - span.start])
-                row = first + upto
-        if not found:
-            return np.empty((0, self.shape[1]), dtype=np.float32)
-        return np.concatenate(found)
+        result: np.ndarray | None = None
+        row = start
+        while row < stop:
+            part = bisect.bisect_right(self._starts, row) - 1
+            first = self._starts[part]
+            span, values = self._shard(part, row - first)
+            end = min(stop, first + span.stop)
+            piece = values[row - first - span.start : end - first - span.start]
+            if (row, end) == (start, stop):
+                return piece
+            if result is None:
+                # Filled in place: pieces that are put together would be held twice.
+                result = np.empty((stop - start, self.shape[1]), dtype=np.float32)
+            result[row - start : end - start] = piece
+            row = end
+        return np.empty((0, self.shape[1]), dtype=np.float32) if result is None else result
 
     def _shard(self, part: int, row: int) -> tuple[slice, np.ndarray]:
         """Return the rows of the shard that holds a row of a part, and its scaled features."""

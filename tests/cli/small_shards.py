@@ -1,12 +1,14 @@
-"""The command line with shards of 8 rows and a slow network. A program run by test_extract_process.
+"""The command line with shards of 8 rows. A program run by test_extract_process.
 
-``python small_shards.py FILE WORDS...`` leaves a byte per image that was computed in FILE.
+``python small_shards.py FILE N WORDS...`` leaves a byte per image that was computed in FILE, and is
+interrupted before image N, as by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -17,16 +19,18 @@ from featx.cli import main
 
 SHARD_ROWS = 8
 COUNTS = Path(sys.argv.pop(1))
+INTERRUPTED_AT = int(sys.argv.pop(1))
 featx.cache.shard_rows_for = lambda n_features, batch_size, storage: SHARD_ROWS
 forward = Capture.__call__
 
 
-def slow(self: Capture, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def counted(self: Capture, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    if COUNTS.exists() and COUNTS.stat().st_size >= INTERRUPTED_AT:
+        os.kill(os.getpid(), signal.SIGINT)
     with COUNTS.open("ab", buffering=0) as file:
         file.write(b"." * len(x))
-    time.sleep(0.05)
     return forward(self, x)
 
 
-Capture.__call__ = slow  # type: ignore[method-assign]
+Capture.__call__ = counted  # type: ignore[method-assign]
 main()

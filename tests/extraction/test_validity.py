@@ -18,10 +18,17 @@ from featx.extraction import extract_to_store, make_settings
 from featx.extraction.forward import forward_batches
 from featx.progress import Progress
 
+PLAIN = {"fold": False, "channels_last": False}
+
+
+@pytest.fixture(params=[{}, PLAIN], ids=["working copy", "the network itself"])
+def numerics(request):
+    return request.param
+
 
 @pytest.fixture
-def settings(backbone, split):
-    return make_settings(backbone, split.images.size, image_size="native", batch_size=4)
+def settings(backbone, split, numerics):
+    return make_settings(backbone, split.images.size, image_size="native", batch_size=4, **numerics)
 
 
 def hooks_of(model: torch.nn.Module) -> int:
@@ -82,7 +89,7 @@ def behind_the_network(backbone, monkeypatch) -> None:
     def fail(*args, **kwargs):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("featx.extraction.forward._refuse_non_finite", fail)
+    monkeypatch.setattr("featx.extraction.forward._checked", fail)
 
 
 def in_the_writer(backbone, monkeypatch) -> None:
@@ -113,17 +120,17 @@ def test_no_hook_is_left_where_an_extraction_fails(
 
 @pytest.mark.parametrize("trouble", [in_the_network, interrupted, behind_the_network])
 def test_no_hook_is_left_where_features_in_memory_fail(
-    backbone, images, monkeypatch, trouble: Callable[..., None]
+    backbone, images, numerics, monkeypatch, trouble: Callable[..., None]
 ) -> None:
     with monkeypatch.context() as patch:
         trouble(backbone, patch)
         with pytest.raises((RuntimeError, KeyboardInterrupt, ZeroDivisionError)) as kept:
-            featx.extract(backbone, CUTS, images, image_size="native", batch_size=4)
+            featx.extract(backbone, CUTS, images, image_size="native", batch_size=4, **numerics)
     assert kept.value is not None
     assert hooks_of(backbone.model) == 0
 
 
-def test_no_hook_is_left_where_the_listener_fails(backbone, images) -> None:
+def test_no_hook_is_left_where_the_listener_fails(backbone, images, numerics) -> None:
     class Interrupting(Progress):
         def task(self, *args, **kwargs):
             def advance(n: int) -> None:
@@ -133,15 +140,23 @@ def test_no_hook_is_left_where_the_listener_fails(backbone, images) -> None:
 
     with pytest.raises(KeyboardInterrupt) as kept:
         featx.extract(
-            backbone, CUTS, images, image_size="native", batch_size=4, progress=Interrupting()
+            backbone,
+            CUTS,
+            images,
+            image_size="native",
+            batch_size=4,
+            progress=Interrupting(),
+            **numerics,
         )
     assert kept.value is not None
     assert hooks_of(backbone.model) == 0
 
 
-def test_no_hook_is_left_where_batches_are_not_read_to_the_end(backbone, split, settings) -> None:
+def test_no_hook_is_left_where_batches_are_not_read_to_the_end(
+    backbone, split, settings, numerics
+) -> None:
     batches = forward_batches(backbone, CUTS, split.images, settings, 4)
     next(batches)
-    assert hooks_of(backbone.model) == len(CUTS)
+    assert hooks_of(backbone.model) == (len(CUTS) if numerics == PLAIN else 0)
     batches.close()
     assert hooks_of(backbone.model) == 0
