@@ -194,7 +194,7 @@ def test_entries_are_listed_before_they_are_removed(filled: Path, tmp_path: Path
 def test_entries_of_an_older_format_are_no_damage(filled: Path, tmp_path: Path) -> None:
     cache = ["--cache-dir", str(tmp_path)]
     shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
-    for entry in tmp_path.glob("*/*-*"):
+    for entry in tmp_path.glob("torch*/*-*"):
         if "-test-" not in entry.name:
             # The key's digest holds the format: no run ever looks there.
             old = entry.rename(entry.with_name(f"{entry.name[:-16]}{'0' * 16}"))
@@ -209,7 +209,7 @@ def test_entries_of_an_older_format_are_no_damage(filled: Path, tmp_path: Path) 
     explained = featx("cache", "explain", *SMALL, *cache)
     assert explained.exit_code == 0, explained.output
     assert squeezed(explained.stdout).count("not cached. Nearest is ") == 2
-    shutil.rmtree(next(tmp_path.glob("*/*-test-*")))
+    shutil.rmtree(next(tmp_path.glob("torch*/*-test-*")))
     explained = featx("cache", "explain", *SMALL, *cache)
     assert explained.exit_code == 0, explained.output
     assert f"The cache holds nothing yet. {hint}" in squeezed(explained.stdout)
@@ -219,13 +219,13 @@ def test_entries_of_an_older_format_are_no_damage(filled: Path, tmp_path: Path) 
     assert "agrees" not in verified.stdout
     asked = ["cache", "gc", "--old-format", *cache]
     assert "Would be removed: 2 entries, " in squeezed(featx(*asked).stdout)
-    assert len(list(tmp_path.glob("*/*-*"))) == 2
+    assert len(list(tmp_path.glob("torch*/*-*"))) == 2
     assert "0 files and 2 entries removed" in squeezed(featx(*asked, "--yes").stdout)
-    assert list(tmp_path.glob("*/*-*")) == []
+    assert list(tmp_path.glob("torch*/*-*")) == []
 
 
 def test_a_cache_on_two_disks_is_verified_as_a_whole(filled: Path, tmp_path: Path) -> None:
-    (network,) = {path.parent for path in filled.glob("*/*-*")}
+    (network,) = {path.parent for path in filled.glob("torch*/*-*")}
     shutil.copytree(network, tmp_path / "other" / "disk")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / network.name).symlink_to(tmp_path / "other" / "disk")
@@ -239,7 +239,7 @@ def test_a_cache_on_two_disks_is_verified_as_a_whole(filled: Path, tmp_path: Pat
 
 def test_what_is_in_use_is_left(filled: Path, tmp_path: Path) -> None:
     shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
-    (entry,) = tmp_path.glob("*/*-test-*")
+    (entry,) = tmp_path.glob("torch*/*-test-*")
     asked = ["cache", "gc", "--max-bytes", "1", "--yes", "--cache-dir", str(tmp_path)]
     with unless_locked(tmp_path, entry.name[-16:]):
         result = featx(*asked)
@@ -247,7 +247,7 @@ def test_what_is_in_use_is_left(filled: Path, tmp_path: Path) -> None:
     said = squeezed(result.stdout)
     assert "0 files and 2 entries removed" in said
     assert "1 left, which another process uses or has removed." in said
-    assert [path.name for path in tmp_path.glob("*/*-*")] == [entry.name]
+    assert [path.name for path in tmp_path.glob("torch*/*-*")] == [entry.name]
 
 
 @pytest.mark.parametrize(
