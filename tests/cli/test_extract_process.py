@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,20 +22,22 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="si
 N_IMAGES = 3 * 40  # train, val and test
 
 
-def start(
-    counts: Path,
-    words: list[str],
-    before: Callable[[], object] | None = None,
-    interrupted_at: int = 10**6,
-) -> subprocess.Popen[str]:
-    program = Path(__file__).with_name("small_shards.py")
-    return subprocess.Popen(
-        [sys.executable, program, counts, str(interrupted_at), *words],
+def run(
+    counts: Path, commands: list[dict[str, Any]], first: Callable[[], object] | None = None
+) -> list[dict[str, Any]]:
+    """Return what each command came to."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("small_shards.py"), counts],
         env={**os.environ, "PYTHONPATH": str(Path(featx.__file__).parent.parent),
              "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=before,  # noqa: PLW1509 (the parent has no threads here)
+        input="".join(json.dumps(command) + "\n" for command in commands),
+        capture_output=True, text=True, check=False, timeout=600,
+        preexec_fn=first,
     )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("root cannot give up its permissions here")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +46,21 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[
     folder = tmp_path_factory.mktemp("interrupted")
     cache, counts = folder / "a cache", folder / "counts"
     # Two shards are finished, and half of the next one is computed.
-    process = start(counts, [*WORDS, "--cache-dir", str(cache)], interrupted_at=20)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 130, said
-    assert 20 <= len(counts.read_bytes()) <= 24
-    assert len(list(cache.glob("*/*/0*.h5"))) == 2
+    stopped, again = run(
+        counts, [{"words": [*WORDS, "--cache-dir", str(cache)], "before": 20}, {"words": []}]
+    )
+    assert stopped["code"] == 130, stopped["said"]
+    assert 20 <= stopped["computed"] <= 24
+    assert again["code"] == 0, again["said"]
     assert not list(cache.rglob("*.tmp"))
-    line = said.split("Continue with:\n")[1].splitlines()[0]
-    words = shlex.split(line)
-    assert words[:2] == ["featx", "extract"]
-    again = start(counts, words[1:])
-    _, said = again.communicate(timeout=300)
-    assert again.returncode == 0, said
-    return cache, counts, words[1:]
+    return cache, counts, again["words"]
 
 
 def test_an_interrupt_keeps_finished_shards_and_prints_the_line_that_resumes(
     resumed: tuple[Path, Path, list[str]],
 ) -> None:
-    _, counts, _ = resumed
+    _, counts, words = resumed
+    assert words[0] == "extract"
     assert 0 <= len(counts.read_bytes()) - N_IMAGES <= SHARD_ROWS
 
 
@@ -84,18 +83,15 @@ def test_a_cache_without_permission_to_write_serves_hits(
         os.utime(path, (0, 0))
     names = sorted(cache.rglob("*"))
     try:
-        found = start(counts, words, obey_permissions)
-        _, said = found.communicate(timeout=300)
-        if found.returncode == 77:
-            pytest.skip("root cannot give up its permissions here")
-        assert found.returncode == 0, said
-        assert len(counts.read_bytes()) == computed
+        found, other = run(
+            counts, [{"words": words}, {"words": [*words, "--pool", "max"]}], obey_permissions
+        )
+        assert found["code"] == 0, found["said"]
+        assert found["computed"] == computed
         # What is not there cannot be cached, and the message says where.
-        other = start(counts, [*words, "--pool", "max"], obey_permissions)
-        _, said = other.communicate(timeout=300)
-        assert other.returncode == 1
-        assert "Permission denied" in said
-        assert str(cache) in said.replace("\n", "")
+        assert other["code"] == 1
+        assert "Permission denied" in other["said"]
+        assert str(cache) in other["said"].replace("\n", "")
         assert sorted(cache.rglob("*")) == names
     finally:
         for folder in folders:
