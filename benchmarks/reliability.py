@@ -25,7 +25,7 @@ TESTS = (
     "tests/cache/test_cache_faults.py", "tests/cache/test_cache_power.py",
     "tests/cache/test_cache_keys.py", "tests/extraction/test_waiting.py",
     "tests/extraction/test_killed_extractions.py", "tests/hostile",
-    "tests/extraction/test_validity.py", "tests/pipeline/test_validity.py",
+    "tests/extraction/test_validity.py", "tests/pipeline/test_poisoned_rows.py",
 )  # fmt: skip
 # As `cache_memory.STEPS`, whose module imports what the campaign does not need.
 STEPS = ("write", "verify", "read", "standardize", "fit-svm")
