@@ -33,6 +33,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     tested = {CLAIMS[name]: depth.intermediate_beats_last(each) for name, each in found.items()}
     tested["ResNet-50's best cut beats VGG16's"] = depth.resnet_beats_vgg(found)
     tested = {claim: tests for claim, tests in tested.items() if tests}
+    plain, plain_records = depth.plain_claims(reports)
     costs = depth.cost_of_C(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
     networks = others.read_networks(reports)
@@ -42,6 +43,8 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "published_rows": depth.published_rows(found),
         "tested": tested,
         "claims": depth.claims_by_size(tested) if tested else None,
+        "plain": plain,
+        "plain_records": plain_records,
         "missing_networks": [name for name in depth.NETWORKS if found and name not in found],
         "costs": costs,
         "cost_rows": [cost.cells() for cost in costs],

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.evaluate import StudyRecord, StudyRow, holm, mcnemar_exact, paired_difference
+from featx.evaluate import RunRecord, StudyRecord, StudyRow, holm, mcnemar_exact, paired_difference
 from featx.evaluate import wilson_interval as wilson
 from published.answers import read_answers
 from published.experiments import record_of
 
 NETWORKS = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}
+PLAIN = {"VGG16": "d1-vgg16-svm-pooled", "ResNet-50": "d1-resnet50-svm-pooled"}
 # As the source prints them: network, cut, split, accuracy.
 PUBLISHED = (
     ("VGG16", "block3_conv1", "test", 0.81),
@@ -208,6 +209,44 @@ def verdict(found: Pair, p: float) -> str:
     if p >= SIGNIFICANT:
         return "open"
     return "holds" if found.difference > 0 else "reversed"
+
+
+def plain_claims(reports: Path) -> tuple[list[list[str]], list[RunRecord]]:
+    """Return the claims in D1's plain runs (32 px, averaged, C = 12): a row each, and the records.
+
+    A row is the two cuts, the paired difference on test in points, and the verdict. Cuts are chosen
+    on validation; p is corrected for the number of rows.
+    """
+    pairs: dict[tuple[str, str], Pair] = {}
+    best: dict[str, tuple[str, np.ndarray]] = {}
+    records = []
+    for network, name in PLAIN.items():
+        record = record_of(reports / name)
+        if not isinstance(record, RunRecord):
+            continue
+        answers = {cut: bits for (_, cut), bits in read_answers(reports / name, record).items()}
+        if not answers:
+            continue
+        val = {result.cut: result.accuracy["val"] for result in record.results}
+        *earlier, last = [cut.cut for cut in record.cuts]
+        chosen = max(earlier, key=lambda cut: val[cut])
+        pairs[f"`{chosen}`", f"`{last}`"] = pair(answers[chosen], answers[last])
+        top = max(val, key=lambda cut: val[cut])
+        best[network] = (top, answers[top])
+        records.append(record)
+    if len(records) == 2 and len({r.dataset.splits["test"].digest for r in records}) == 1:
+        (vgg, a), (resnet, b) = best["VGG16"], best["ResNet-50"]
+        pairs[f"ResNet-50's `{resnet}`", f"VGG16's `{vgg}`"] = pair(b, a)
+    adjusted = holm([found.p for found in pairs.values()]) if pairs else []
+    rows = [
+        [
+            f"{first} beats {second}",
+            f"{points(found.difference)} ({points(found.low)} to {points(found.high)})",
+            verdict(found, p),
+        ]
+        for ((first, second), found), p in zip(pairs.items(), adjusted, strict=True)
+    ]
+    return rows, records
 
 
 def claims_by_size(tested: Mapping[str, list[Tested]]) -> tuple[list[str], list[list[str]]]:

@@ -228,6 +228,21 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     bench.results.pictures(known)["d1-depth.png"]().savefig(tmp_path / "figure.png")
 
 
+def test_the_claims_of_d1s_plain_runs_are_differences_of_their_records(bench) -> None:
+    rows, _ = bench.depth.plain_claims(REPO / "reports")
+    vgg, resnet = (read_record(REPO / "reports" / f"d1-{name}-svm-pooled")
+                   for name in ("vgg16", "resnet50"))  # fmt: skip
+    test = {r.cut: r.accuracy["test"] for record in (vgg, resnet) for r in record.results}
+    wanted = [("block4_conv1", "block5_conv1"), ("conv3_block4_out", "conv5_block3_out"),
+              ("conv3_block4_out", "block4_conv1")]  # fmt: skip
+    for (a, b), (claim, difference, verdict) in zip(wanted, rows, strict=True):
+        assert claim.index(f"`{a}`") < claim.index(f"`{b}`")
+        assert float(difference.split()[0]) == pytest.approx(100 * (test[a] - test[b]), abs=0.051)
+        # An interval without 0 and Holm's verdict agree here.
+        low, high = (float(t.strip("()")) for t in difference.split()[1::2])
+        assert verdict == ("holds" if low > 0 else "reversed" if high < 0 else "open")
+
+
 def test_a_page_that_disagrees_with_its_records_is_found(bench, monkeypatch, tmp_path) -> None:
     assert bench.results.problems() == []
     copy = tmp_path / "reports"
