@@ -102,6 +102,8 @@ def draw_by_size(
 
 def draw_networks(found: Mapping[str, Compared]) -> Any:
     """Draw accuracy against the time from images to a trained model, a panel per training size."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, axes = _figure(4.3 * max(len(found), 2), 4.4, len(found))
     for panel, compared in zip(axes, found.values(), strict=True):
         best = {compared.probe.name, compared.tuned.name}
@@ -114,6 +116,9 @@ def draw_networks(found: Mapping[str, Compared]) -> Any:
                 markerfacecolor=colour if approach.name in best else "white",
             )  # fmt: skip
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_title(f"{compared.n_train:,} training images", fontsize=11)
         panel.set_xlabel("seconds from images to the trained model")
     axes[0].set_ylabel("test accuracy")
