@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Extra arguments for pytest.
 PYTEST_ARGS ?=
+# What `make reproduce` runs, and its further arguments.
+EXPERIMENT ?=
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench lint format wheel tables clean
+.PHONY: help install demo test faults bench lint format wheel tables reproduce clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,8 +48,12 @@ format: $(VENV)/installed  ## Format the code
 wheel: $(VENV)/installed  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 
-tables: $(VENV)/installed  ## Render the tables of the README from the records under reports/
+tables: $(VENV)/installed  ## Render docs/results.md and the README's tables from the records under reports/
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/results.py
+
+reproduce: $(VENV)/installed  ## Run a published experiment again: EXPERIMENT=d1 (or list), ARGS='--data-dir DIR --dry-run'
+	$(BIN)/python benchmarks/reproduce.py $(or $(EXPERIMENT),list) $(ARGS)
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -129,21 +129,24 @@ def rendered(page: str) -> str:
     return page
 
 
+def write() -> None:
+    """Write the page anew."""
+    path = ROOT / "README.md"
+    path.write_text(rendered(path.read_text()))
+
+
 def main() -> int:
-    """Write or check the pages."""
+    """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    path = ROOT / "README.md"
-    old = path.read_text()
-    new = rendered(old)
-    if new == old:
+    if not parser.parse_args().check:
+        write()
         return 0
-    if check:
-        print(f"{path.name} does not agree with the records: make tables", file=sys.stderr)
-        return 1
-    path.write_text(new)
-    return 0
+    page = (ROOT / "README.md").read_text()
+    if rendered(page) == page:
+        return 0
+    print("README.md does not agree with the records: make tables", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

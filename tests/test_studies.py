@@ -73,6 +73,19 @@ def test_a_list_of_c_is_a_choice_and_not_a_study() -> None:
     assert study.recipe.C == (0.1, 1.0)
 
 
+def test_a_list_of_c_with_a_grid_or_a_list_in_it_is_a_study() -> None:
+    study = make_study({"cuts": ["layer1"], "head": ["svm", "logistic"], "C": [12, "auto"]})
+    assert [(m.group, m.recipe.C) for m in study.members] == [
+        ("svm-C12", 12.0), ("svm-Cauto", "auto"),
+        ("logistic-C12", 12.0), ("logistic-Cauto", "auto"),
+    ]  # fmt: skip
+    study = make_study({"cuts": ["layer1"], "C": [[0.1, 1], [12], "vissl"]})
+    assert [m.recipe.C for m in study.members] == [(0.1, 1.0), (12.0,), "vissl"]
+    with pytest.raises(RecipeError, match=r"C is 'atuo'"):
+        make_study({"cuts": ["layer1"], "C": ["auto", "atuo"]})
+    assert make_study({"cuts": ["layer1"], "C": ["0.1", "1"]}).is_single
+
+
 def test_probes_can_be_varied_too() -> None:
     study = make_study({"cuts": ["layer1"], "image_size": [32, 64], "pool": ["avg", "max"]})
     assert [(m.recipe.image_size, m.recipe.pool) for m in study.members] == [

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         mcnemar_exact,
         paired_difference,
     )
+    from featx.evaluate.predictions import correct_answers
     from featx.evaluate.reading import (
         RECORD_NAME,
         Record,
@@ -78,6 +79,7 @@ _HOME = {
     "holm": "featx.evaluate.paired",
     "mcnemar_exact": "featx.evaluate.paired",
     "paired_difference": "featx.evaluate.paired",
+    "correct_answers": "featx.evaluate.predictions",
     "RECORD_NAME": "featx.evaluate.reading",
     "Record": "featx.evaluate.reading",
     "ranking": "featx.evaluate.reading",
@@ -141,6 +143,7 @@ __all__ = [
     "StudyRecord",
     "StudyRow",
     "TrainingRecord",
+    "correct_answers",
     "evaluate_predictions",
     "format_report",
     "holm",

@@ -103,8 +103,24 @@ class Plan:
         return sum(left.values())
 
 
-def prepare(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
+# What decides which images there are, and which network; a network is built for a size.
+_IMAGES = ("dataset", "data_dir", "classes", "val", "test", "stratified", "seed", "limit")
+_NETWORK = ("backbone", "weights", "preprocess", "seed", "image_size")
+
+
+def prepare(
+    recipe: Recipe, progress: Progress = SILENT, *, like: Prepared | None = None
+) -> Prepared:
     """Load images and network of a recipe and find its cuts.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    progress : Progress, optional
+        Hears what is done.
+    like : Prepared, optional
+        Another run of the same process: its images and its network are taken over where the
+        recipes ask for the same ones.
 
     Raises
     ------
@@ -119,25 +135,10 @@ def prepare(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
     # What costs nothing to check comes before weights and images, which may be downloads.
     pick_device(recipe.device)
     parse_pooling(recipe.pool)
-    backbone = load_backbone(
-        recipe.backbone,
-        recipe.weights,
-        preprocess=recipe.preprocess,
-        seed=recipe.seed,
-        image_size=recipe.image_size if isinstance(recipe.image_size, int) else None,
-    )
+    backbone = _backbone(recipe, like)
     for cut in recipe.cuts:
         backbone.check_cut(cut)
-    dataset = load_dataset(
-        recipe.dataset,
-        data_dir=recipe.data_dir,
-        classes=recipe.classes or None,
-        val=recipe.val,
-        test=recipe.test,
-        stratified=recipe.stratified,
-        seed=recipe.seed,
-        limit=recipe.limit,
-    )
+    dataset = _dataset(recipe, like)
     images = [split.images for split in dataset.splits.values()]
     settings = make_settings(
         backbone,
@@ -166,6 +167,37 @@ def prepare(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
     return Prepared(recipe, dataset, backbone, settings, in_order, store, tuning)
 
 
+def _backbone(recipe: Recipe, like: Prepared | None) -> Backbone:
+    if like is not None and _same(recipe, like.recipe, _NETWORK):
+        return like.backbone
+    return load_backbone(
+        recipe.backbone,
+        recipe.weights,
+        preprocess=recipe.preprocess,
+        seed=recipe.seed,
+        image_size=recipe.image_size if isinstance(recipe.image_size, int) else None,
+    )
+
+
+def _dataset(recipe: Recipe, like: Prepared | None) -> Dataset:
+    if like is not None and _same(recipe, like.recipe, _IMAGES):
+        return like.dataset
+    return load_dataset(
+        recipe.dataset,
+        data_dir=recipe.data_dir,
+        classes=recipe.classes or None,
+        val=recipe.val,
+        test=recipe.test,
+        stratified=recipe.stratified,
+        seed=recipe.seed,
+        limit=recipe.limit,
+    )
+
+
+def _same(recipe: Recipe, other: Recipe, fields: tuple[str, ...]) -> bool:
+    return all(getattr(recipe, name) == getattr(other, name) for name in fields)
+
+
 def _tuned(
     recipe: Recipe,
     backbone: Backbone,
@@ -186,15 +218,17 @@ def _tuned(
     )
 
 
-def prepare_fit(recipe: Recipe, progress: Progress = SILENT) -> Prepared:
-    """Prepare a recipe whose heads will be fitted.
+def prepare_fit(
+    recipe: Recipe, progress: Progress = SILENT, *, like: Prepared | None = None
+) -> Prepared:
+    """Prepare a recipe whose heads will be fitted; see `prepare`.
 
     Raises
     ------
     DataError
         When there is nothing to tell apart, besides what `prepare` raises.
     """
-    prepared = prepare(recipe, progress)
+    prepared = prepare(recipe, progress, like=like)
     classes = prepared.dataset.classes.values()
     if len(classes) < 2:
         raise DataError(

@@ -28,8 +28,8 @@ from featx.pipeline.about import (
     portable_settings,
     study_command,
 )
-from featx.pipeline.prepare import check_writable
-from featx.pipeline.running import run_tracked
+from featx.pipeline.prepare import check_writable, make_plan, prepare_fit
+from featx.pipeline.running import run_prepared, run_tracked
 from featx.pipeline.tracked import track_summary, tracked_run
 from featx.pipeline.train_prepare import prepare_training
 from featx.pipeline.train_run import run_tracked_training
@@ -37,6 +37,7 @@ from featx.progress import SILENT, Progress
 from featx.report import write_report
 
 if TYPE_CHECKING:
+    from featx.pipeline.prepare import Prepared
     from featx.recipes import Member, Recipe, Study
 
 Result = RunRecord | TrainingRecord | str
@@ -125,9 +126,14 @@ def _run_members(
     done: dict[str, Result] = {}
     with progress.task("runs", len(members), "runs") as advance:
         if n_jobs == 1:
+            prepared: Prepared | None = None
             for member in members:
-                progress.say(f"Run {member.recipe.run_name}")
-                done[member.recipe.run_name] = _run_one(member.recipe, parent, progress)[1]
+                name = member.recipe.run_name
+                progress.say(f"Run {name}")
+                if recipe.task == "probe":
+                    done[name], prepared = _run_probe(member.recipe, parent, progress, prepared)
+                else:
+                    done[name] = _run_one(member.recipe, parent, progress)[1]
                 advance(1)
             return done
         budget = memory_budget_bytes(recipe.memory_budget) // n_jobs
@@ -168,6 +174,18 @@ def _run_one(recipe: Recipe, parent: str | None, progress: Progress) -> tuple[st
     except FeatxError as error:
         record = str(error)
     return recipe.run_name, record
+
+
+def _run_probe(
+    recipe: Recipe, parent: str | None, progress: Progress, like: Prepared | None
+) -> tuple[Result, Prepared | None]:
+    """Run one probe with the images and the network of the one before, where they are the same."""
+    try:
+        prepared = prepare_fit(recipe, progress, like=like)
+        record, _ = run_prepared(prepared, make_plan(prepared), parent=parent, progress=progress)
+    except FeatxError as error:
+        return str(error), like
+    return record, prepared
 
 
 def train_or_resume(

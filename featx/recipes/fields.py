@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -16,6 +16,9 @@ from featx.recipes.values import (
     split_names,
     split_number_list,
 )
+
+CGrid = Literal["auto", "dinov2", "vissl"]
+C_WORDS: tuple[str, ...] = get_args(CGrid)
 
 
 class SharedFields(BaseModel):
@@ -155,10 +158,7 @@ class ProbeFields(SharedFields):
     )
     head: Literal["svm", "logistic"] = Field("svm", description="The linear head.")
     C: Annotated[
-        Positive
-        | Annotated[tuple[Positive, ...], Field(min_length=1)]
-        | Literal["auto", "dinov2", "vissl"]
-        | None,
+        Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | CGrid | None,
         BeforeValidator(split_number_list),
     ] = Field(
         None,

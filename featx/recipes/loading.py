@@ -10,14 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from featx.errors import RecipeError, closest, quoted
+from featx.recipes.fields import C_WORDS
 from featx.recipes.recipe import TASK_FIELDS, Recipe, slug
 from featx.recipes.unused import refuse_jobs_of_one, refuse_unused, still_meant
 from featx.recipes.yaml_text import read_yaml
 
 MAX_RECIPE_BYTES = 1_000_000
-# A list is one value of these; a list of lists varies them. A list of C is a choice by validation.
+# A list is one value of these; a list of lists varies them. A list of C is a choice by validation,
+# one with a grid or a list in it ([12, auto]) varies it.
 LIST_FIELDS = ("cuts", "classes", "augment", "approaches", "scratch")
-_NEVER_VARIED = ("task", "name", "description", "repeats", "published", "out", "cache_dir", "C")
+_NEVER_VARIED = ("task", "name", "description", "repeats", "published", "out", "cache_dir")
 
 
 def make_recipe(values: Mapping[str, Any], where: str = "the settings") -> Recipe:
@@ -155,6 +157,9 @@ def varied_fields(values: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _varies(field: str, value: Any) -> bool:
     if field in _NEVER_VARIED or not isinstance(value, (list, tuple)):
         return False
+    if field == "C":
+        # Numbers alone are a choice; with a grid or a list among them there is more than one.
+        return any(isinstance(item, (list, tuple)) or item in C_WORDS for item in value)
     return field not in LIST_FIELDS or any(isinstance(item, (list, tuple)) for item in value)
 
 

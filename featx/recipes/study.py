@@ -166,7 +166,7 @@ def _group_name(varied: Mapping[str, Any]) -> str:
         # The plus of 1e+30 would be lost in a file name, and is not needed.
         text = ("+".join(map(str, value)) or "none") if listed else str(value).replace("e+", "e")
         # Words speak for themselves, numbers need their name.
-        words = isinstance(value, str) or field in LIST_FIELDS
+        words = (isinstance(value, str) and field != "C") or field in LIST_FIELDS
         parts.append(slug(text) if words else f"{field}{slug(text)}")
     return "-".join(parts) or "all"
 

@@ -25,6 +25,7 @@ from featx.report.study_text import (
     CONVERGED,
     Group,
     best_group,
+    deciding_split,
     group_titles,
     published_of,
     spread_of,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 _LONGEST_TITLE = 48
 _MOST_PANELS = 36
+# More of them cannot be read, and weigh more than all else on a page.
+_MOST_ACCURACIES = 40
 _ALT_GROUPS = 12
 
 
@@ -63,9 +66,10 @@ def accuracies_figure(record: StudyRecord) -> Figure:
 
     With repeats: every run as a pale point, their mean and its 95 % interval. Without: the run's
     accuracy with its Wilson interval where the split's size gives one. Figures that the source
-    document published stand beside as crosses, with their range.
+    document published stand beside as crosses, with their range. Of very many groups the best are
+    drawn.
     """
-    groups = [g for g in study_groups(record) if any(row.top1 for row in g.rows)]
+    groups, of_all = _accuracy_groups(record)
     titles = group_titles(groups)
     splits = study_splits(record)
     longest = max(text_width(drawable(plain(t, _LONGEST_TITLE))) for t in titles) * 10 / 72
@@ -79,11 +83,23 @@ def accuracies_figure(record: StudyRecord) -> Figure:
     axes.set_xlabel("top-1 accuracy (95 % interval)")
     light_grid(axes, "x")
     limit_to_shares(axes, "x")
-    title = f"{record.name} on {record.dataset.name}"
-    axes.set_title(drawable(plain(title, 70)), fontsize=11, parse_math=False)
+    title = f"{record.name} on {record.dataset.name}{of_all}"
+    axes.set_title(drawable(plain(title, 90)), fontsize=11, parse_math=False)
     label_axis(axes.yaxis, titles, height, _LONGEST_TITLE)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _accuracy_groups(record: StudyRecord) -> tuple[list[Group], str]:
+    """Return the groups whose accuracy is drawn, in the recipe's order; ": the best 40 of 96"."""
+    groups = [g for g in study_groups(record) if any(row.top1 for row in g.rows)]
+    if len(groups) <= _MOST_ACCURACIES:
+        return groups, ""
+    split = deciding_split(record) or study_splits(record)[0]
+    ranked = sorted(groups, key=lambda group: group.mean("top1", split) or -1.0, reverse=True)
+    kept = ranked[:_MOST_ACCURACIES]
+    shown = [group for group in groups if group in kept]
+    return shown, f": the best {len(shown)} of {len(groups)} on {SPLIT_NAMES.get(split, split)}"
 
 
 def _draw_accuracies(
@@ -303,7 +319,7 @@ def _number_epochs(axes: Axes, nbins: int = 12) -> None:
 
 
 def _accuracies_alt(record: StudyRecord) -> str:
-    groups = [g for g in study_groups(record) if any(row.top1 for row in g.rows)]
+    groups, of_all = _accuracy_groups(record)
     parts = []
     for group, title in list(zip(groups, group_titles(groups), strict=True))[:_ALT_GROUPS]:
         means: Mapping[str, float | None] = {s: group.mean("top1", s) for s in study_splits(record)}
@@ -314,7 +330,7 @@ def _accuracies_alt(record: StudyRecord) -> str:
     more = f"; and {len(groups) - _ALT_GROUPS} more" if len(groups) > _ALT_GROUPS else ""
     what = "Mean top-1 accuracy" if record.repeats > 1 else "Top-1 accuracy"
     count = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
-    return f"{what} of {count}: {'; '.join(parts)}{more}"
+    return f"{what} of {count}{of_all}: {'; '.join(parts)}{more}"
 
 
 def _curves_alt(record: StudyRecord, metric: str) -> str:

@@ -202,3 +202,38 @@ def test_a_studys_record_tells_no_path_of_this_machine(tmp_path: Path) -> None:
     assert str(tmp_path) not in told
     assert "w.safetensors" in told
     assert str(tmp_path) not in report.read_text()
+
+
+def test_probes_of_a_study_share_images_and_network_where_they_are_the_same(
+    tmp_path: Path, monkeypatch
+) -> None:
+    import sys
+
+    prepare = sys.modules["featx.pipeline.prepare"]
+
+    loaded = []
+    for name in ("load_backbone", "load_dataset"):
+        real = getattr(prepare, name)
+        monkeypatch.setattr(
+            prepare,
+            name,
+            lambda *a, _real=real, _name=name, **k: (loaded.append(_name), _real(*a, **k))[1],
+        )
+    probes = {
+        "task": "probe", "backbone": "resnet18", "weights": "none", "dataset": "digits",
+        "limit": 12, "stratified": True, "cuts": ["layer1"], "exhibits": False, "C": 0.01,
+        "cache_dir": str(tmp_path / "cache"), "name": "study",
+    }  # fmt: skip
+    axes = {"image_size": [32, 48], "pool": ["avg", "max"], "seed": [0, 1]}
+    together, _ = run_study(make_study({**probes, **axes, "out": str(tmp_path / "together")}))
+    # Seeds and sizes alternate: a network is of its size and, as random weights are, of its seed.
+    assert (loaded.count("load_backbone"), loaded.count("load_dataset")) == (8, 8)
+    loaded.clear()
+    axes = {"seed": [0, 1], "image_size": [32, 48], "pool": ["avg", "max"]}
+    apart, _ = run_study(make_study({**probes, **axes, "out": str(tmp_path / "apart")}))
+    assert (loaded.count("load_backbone"), loaded.count("load_dataset")) == (4, 2)
+
+    def found(record: StudyRecord) -> dict:
+        return {tuple(sorted(r.settings.items())): (r.top1, r.multiply_adds) for r in record.rows}
+
+    assert found(together) == found(apart)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from record_cases import COMPARISONS, STUDIES, TRAININGS
+from record_cases import COMPARISONS, STUDIES, TRAININGS, make_row, make_study
 from report_cases import CASES
 
 from featx.evaluate import ranking
@@ -180,3 +180,17 @@ def test_every_figure_is_a_png_with_words_for_those_who_do_not_see_it(record) ->
 def test_figures_are_the_same_bytes_every_time() -> None:
     record = CASES["5 classes"]
     assert [f.png for f in draw_figures(record)] == [f.png for f in draw_figures(record)]
+
+
+def test_of_a_study_with_very_many_groups_the_best_on_validation_are_drawn() -> None:
+    scores = [(i * 37 % 96) / 100 for i in range(96)]
+    rows = [make_row(f"lr{i}", f"lr{i}", {"lr": i}, score) for i, score in enumerate(scores)]
+    record = make_study(rows, repeats=1, axes={"lr": list(range(96))})
+    (axes,) = accuracies_figure(record).axes
+    drawn = [int(tick.get_text()) for tick in axes.get_yticklabels()]
+    assert len(drawn) == 40
+    assert drawn == sorted(drawn)
+    assert {scores[i] for i in drawn} == set(sorted(scores)[-40:])
+    assert axes.get_title().endswith(": the best 40 of 96 on validation")
+    few = make_study(rows[:40], repeats=1, axes={"lr": list(range(40))})
+    assert "best" not in accuracies_figure(few).axes[0].get_title()

@@ -1,0 +1,204 @@
+"""The experiments: which recipes each of them runs, and how far they have come on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featx.errors import FeatxError
+from featx.evaluate import ComparisonRecord, Record, StudyRecord, TrainingRecord, read_record
+from featx.pipeline import compared_runs, finished_record
+from featx.recipes import Recipe, Study, load_study
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of ``featx run``: a recipe, the name of its report, fields that are set besides."""
+
+    recipe: str
+    name: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def report(self) -> str:
+        return self.name or self.recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What it is about, and its runs in the order of their cost."""
+
+    about: str
+    runs: tuple[Run, ...]
+
+
+EXPERIMENTS = {
+    "d1": Experiment(
+        "five classes, VGG16 and ResNet-50 cut, a linear SVM with C = 12",
+        (
+            Run("d1-vgg16-svm", "d1-vgg16-svm-pooled", {"pool": "avg"}),
+            Run("d1-resnet50-svm", "d1-resnet50-svm-pooled", {"pool": "avg"}),
+            Run("d1-vgg16-svm"),
+            Run("d1-resnet50-svm"),
+        ),
+    ),
+    "d1-depth": Experiment(
+        "D1's cuts over input sizes, poolings, standardizations and heads",
+        (Run("d1-depth-vgg16"), Run("d1-depth-resnet50")),
+    ),
+    "d1-ten": Experiment("all ten classes, the usual linear probe", (Run("d1-ten"),)),
+    "d2": Experiment(
+        "a frozen ResNet-18, at which input size, and a small network from scratch",
+        (
+            Run("d2-frozen"),
+            Run("d2-input-size"),
+            Run("d2-custom", "d2-custom-constant", {"schedule": "constant"}),
+            Run("d2-custom", "d2-custom-exponential", {"schedule": "exponential"}),
+        ),
+    ),
+    "d3": Experiment(
+        "four small networks from scratch, and a grid of 24 runs",
+        tuple(map(Run, ("d3-conv2", "d3-conv3", "d3-conv5", "d3-cerberus", "d3-grid"))),
+    ),
+    "d4": Experiment(
+        "three depths, five repeats each; the first one on all images",
+        (Run("d4-study"), Run("d4-cnn-a")),
+    ),
+    "networks": Experiment(
+        "probes beside trained networks at 500, 5,000 and 20,000 training images",
+        (
+            Run("networks-500"),
+            Run("networks-5000"),
+            Run("networks-20000"),
+            Run(
+                "d1-baselines",
+                settings={"limit": {"train": 300, "val": 100, "test": 400}, "precision": "bf16"},
+            ),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where images, weight files, features and reports are; None leaves it to featx."""
+
+    data_dir: Path | None
+    weights_dir: Path | None
+    cache_dir: Path | None
+    out: Path
+
+
+def chosen_settings(
+    run: Run, places: Places, *, limit: int | None = None, sizes: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """Return the fields that ``featx run`` is given beside the recipe.
+
+    Input sizes are chosen only where the recipe varies them; those that a report holds already
+    stay in it.
+    """
+    plain = load_study(run.recipe, run.settings)
+    settings: dict[str, Any] = {"name": run.report, "out": str(places.out), **run.settings}
+    if places.data_dir:
+        settings["data_dir"] = str(places.data_dir)
+    if places.cache_dir:
+        settings["cache_dir"] = str(places.cache_dir)
+    if weights := weight_file(plain.recipe, places.weights_dir):
+        settings["weights"] = str(weights)
+    if limit is not None:
+        settings["limit"] = limit
+    if sizes and "image_size" in plain.axes:
+        record = record_of(places.out / run.report)
+        there = record.axes.get("image_size", []) if isinstance(record, StudyRecord) else []
+        settings["image_size"] = sorted({*sizes, *there})
+    return settings
+
+
+def weight_file(recipe: Recipe, folder: Path | None) -> Path | None:
+    """Return the file of a recipe's weights: ``NETWORK.TAG*.safetensors`` in a folder, or None."""
+    network = recipe.network if recipe.task == "train" else recipe.backbone
+    if folder is None or recipe.weights in ("default", "none"):
+        return None
+    found = sorted(folder.glob(f"{network}.{recipe.weights}*.safetensors"))
+    return found[0].resolve() if found else None
+
+
+def record_of(folder: Path) -> Record | None:
+    """Return a folder's record, None where there is none that can be read."""
+    try:
+        return read_record(folder)
+    except FeatxError:
+        return None
+
+
+def progress_of(study: Study) -> tuple[int, int]:
+    """Return how many runs of a recipe are complete on this machine, and how many there are.
+
+    A record counts if it is of these very settings and files, and its predictions are there: they
+    are not published, so a report that came with the checkout was not run here. A run that failed
+    counts as complete: it would fail again.
+    """
+    recipe = study.recipe
+    record = record_of(recipe.report_path)
+    if recipe.task == "compare":
+        runs = [run.recipe for run in compared_runs(recipe)]
+        done = sum(_is_done(run) for run in runs)
+        # The table of all is one more piece of work.
+        return done + (done == len(runs) and isinstance(record, ComparisonRecord)), len(runs) + 1
+    if study.is_single:
+        return int(_is_done(recipe)), 1
+    rows = record.rows if isinstance(record, StudyRecord) else []
+    failed = {row.run for row in rows if row.state == "failed"}
+    tabled = {row.run for row in rows}
+    done = sum(
+        _is_done(member.recipe) or member.recipe.run_name in failed for member in study.members
+    )
+    complete = done == len(study.members) and tabled == {m.recipe.run_name for m in study.members}
+    return done + complete, len(study.members) + 1
+
+
+def _is_done(recipe: Recipe) -> bool:
+    return (
+        finished_record(recipe) is not None
+        and (recipe.report_path / "predictions.safetensors").is_file()
+    )
+
+
+def forget(study: Study) -> None:
+    """Remove the records of a study's or a comparison's runs, so that all of them run again."""
+    for path in (study.recipe.report_path / "runs").glob("*/results.json"):
+        path.unlink()
+
+
+def seconds_of(record: Record) -> float:
+    """Return how long a record's work took, extraction with it as far as that ran."""
+    timing = record.timing
+    if isinstance(record, StudyRecord):
+        # What a study found finished is in its rows alone.
+        return max(timing.get("total_s", 0.0), sum(row.seconds for row in record.rows))
+    if isinstance(record, ComparisonRecord):
+        trained = sum(approach.train_s for approach in record.approaches)
+        return max(timing.get("total_s", 0.0), trained)
+    if isinstance(record, TrainingRecord):
+        parts = (timing.get(name, 0.0) for name in ("read_s", "train_s", "evaluation_s"))
+        return max(timing.get("loop_s", 0.0), sum(parts))
+    return timing.get("extract_s", 0.0) + timing.get("fit_s", 0.0)
+
+
+def hardware_of(record: Record) -> str:
+    """Return what a record ran on: ``AMD EPYC, 2 cores, cpu``."""
+    machine = record.environment
+    device = machine.device.partition(":")[0]
+    where = "" if device == "cpu" else f", {machine.device}"
+    return f"{machine.cpu}, {machine.n_cpus} cores{where}"
+
+
+def command_of(run: Run, settings: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``featx``: everything as ``--set``, which takes every field."""
+    words = ["run", run.recipe]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return words

@@ -1,0 +1,259 @@
+"""`make reproduce` runs what is missing, once, and what it keeps is what the page needs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from featx.errors import FeatxError
+from featx.evaluate import StudyRecord, StudyRow, read_record
+from featx.recipes import load_study, shipped_recipes
+
+REPO = Path(__file__).resolve().parents[2]
+STUDY = """
+name: few
+backbone: resnet18
+weights: none
+dataset: digits
+limit: 12
+stratified: true
+cuts: [layer1, layer2]
+image_size: [32, 48]
+pool: [avg, flatten]
+head: svm
+C: [12, auto]
+exhibits: false
+"""
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[SimpleNamespace]:
+    sys.path.insert(0, str(REPO / "benchmarks"))
+    names = ("published.experiments", "published.answers", "published.depth", "published.others")
+    short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
+    yield SimpleNamespace(
+        **short,
+        reproduce=importlib.import_module("reproduce"),
+        results=importlib.import_module("results"),
+    )
+    sys.path.remove(str(REPO / "benchmarks"))
+    ours = ("published", "reproduce", "results", "tables")
+    for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
+        del sys.modules[name]
+
+
+def call(bench, monkeypatch, capsys, places: Path, *words: str) -> tuple[int, str]:
+    run = bench.experiments.Run(str(places / "few.yaml"), "few")
+    experiments = {"few": bench.experiments.Experiment("a few", (run,))}
+    monkeypatch.setattr(bench.reproduce, "EXPERIMENTS", experiments)
+    where = ("--out", str(places / "reports"), "--cache-dir", str(places / "cache"))
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "few", *where, *words])
+    code = bench.reproduce.main()
+    return code, capsys.readouterr().out
+
+
+def test_every_experiment_is_made_of_recipes_and_every_experiment_of_the_documents_is_there(
+    bench,
+) -> None:
+    shipped = shipped_recipes()
+    runs = [run for e in bench.experiments.EXPERIMENTS.values() for run in e.runs]
+    assert {run.recipe for run in runs} == set(shipped) - {"demo"}
+    assert len({run.report for run in runs}) == len(runs)
+    for run in runs:
+        assert load_study(run.recipe, {"name": run.report, **run.settings}).members
+
+
+def test_an_experiment_runs_once_goes_on_and_runs_again_when_asked(
+    bench, monkeypatch, capsys, tmp_path: Path
+) -> None:
+    (tmp_path / "few.yaml").write_text(STUDY)
+    report = tmp_path / "reports" / "few"
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32", "--dry-run")
+    assert (code, report.exists()) == (0, False)
+    assert "few: to run; there is no record to say how long it takes." in said
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32")
+    assert code == 0
+    record = read_record(report)
+    assert isinstance(record, StudyRecord)
+    assert record.axes["image_size"] == [32]
+    assert {row.settings["C"] for row in record.rows} == {12, "auto"}
+
+    # What is published is enough to pair runs, and is what the runs predicted.
+    answers = bench.answers.read_answers(report, record)
+    assert set(answers) == {(row.run, row.label) for row in record.rows}
+    for row in record.rows:
+        assert answers[row.run, row.label].mean() == pytest.approx(row.top1["test"])
+
+    # Complete: nothing runs, and the last run's time and machine are told.
+    before = (report / "results.json").read_bytes()
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32")
+    assert (code, (report / "results.json").read_bytes()) == (0, before)
+    assert "few: complete, skipped; last time" in said
+    assert f"{record.environment.cpu}, {record.environment.n_cpus} cores" in said
+
+    # Another size goes on, and what was there stays in the table.
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "48", "--dry-run")
+    assert "few: 4 of 9 done" in said
+    # A record without predictions came with the checkout, and was not run here.
+    run = next((report / "runs").iterdir())
+    (run / "predictions.safetensors").rename(run / "kept")
+    assert "few: 3 of 5 done" in call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32",
+                                      "--dry-run")[1]  # fmt: skip
+    (run / "kept").rename(run / "predictions.safetensors")
+    said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32", "--again", "--dry-run")[1]
+    assert "few: to run; last time" in said
+    assert len(list((report / "runs").glob("*/results.json"))) == 4
+
+    # Predictions that are not the record's are refused, as are answers of other images.
+    row = record.rows[0]
+    wrong = record.model_copy(update={"rows": [row.model_copy(update={"top1": {"test": 0.0}})]})
+    (report / "results.json").write_text(wrong.model_dump_json())
+    with pytest.raises(FeatxError, match="do not agree with its record"):
+        bench.answers.write_answers(report)
+    split = record.dataset.splits["test"].model_copy(update={"digest": "0" * 64})
+    data = record.dataset.model_copy(update={"splits": {**record.dataset.splits, "test": split}})
+    with pytest.raises(FeatxError, match="of other images"):
+        bench.answers.read_answers(report, record.model_copy(update={"dataset": data}))
+
+
+def test_again_forgets_what_a_study_has_finished(bench, tmp_path: Path) -> None:
+    (tmp_path / "few.yaml").write_text(STUDY)
+    study = load_study(tmp_path / "few.yaml", {"out": str(tmp_path / "reports")})
+    for member in study.members:
+        member.recipe.report_path.mkdir(parents=True)
+        (member.recipe.report_path / "results.json").write_text("{}")
+    bench.experiments.forget(study)
+    assert not list((tmp_path / "reports").rglob("results.json"))
+
+
+def test_weight_files_are_found_by_network_and_tag(bench, tmp_path: Path) -> None:
+    names = ("vgg16.IMAGENET1K_FEATURES", "vgg16.IMAGENET1K_V1", "resnet50.IMAGENET1K_V1.nofc")
+    for name in names:
+        (tmp_path / f"{name}.safetensors").touch()
+    places = bench.experiments.Places(None, tmp_path, None, tmp_path / "reports")
+    found = {
+        name: Path(bench.experiments.chosen_settings(run, places).get("weights", "-")).name
+        for name in ("d1-vgg16-svm", "d1-depth-resnet50", "networks-500", "d2-frozen", "d3-conv2")
+        for run in [bench.experiments.Run(name)]
+    }
+    assert found == {
+        "d1-vgg16-svm": "vgg16.IMAGENET1K_FEATURES.safetensors",
+        "d1-depth-resnet50": "resnet50.IMAGENET1K_V1.nofc.safetensors",
+        "networks-500": "resnet50.IMAGENET1K_V1.nofc.safetensors",
+        "d2-frozen": "-",
+        "d3-conv2": "-",
+    }
+
+
+def depth_study(folder: Path, network: str, cuts: list[str], wrong: dict[str, dict[str, int]]):
+    """Write a study of one size: `wrong[C][cut]` test images of 1,000 are wrong, the first ones."""
+    from safetensors.numpy import save_file
+
+    like = json.loads((REPO / "reports" / "d2-input-size" / "results.json").read_text())
+    digest, n = like["dataset"]["splits"]["test"]["digest"], 1000
+    rows, arrays = [], {}
+    for C, of_cut in wrong.items():
+        for cut, n_wrong in of_cut.items():
+            settings = {"image_size": 32, "pool": "avg", "standardize": "train", "head": "svm"}
+            run = f"run-{C}"
+            score = 1 - n_wrong / n
+            arrays[f"{run}|{cut}"] = np.packbits(np.arange(n) >= n_wrong)
+            rows.append(
+                StudyRow(
+                    run=run, group=run, settings={**settings, "C": C}, seed=0, repeat=1, label=cut,
+                    state="finished", seconds=1.0, top1={"val": score, "test": score},
+                    folder=f"runs/{run}",
+                ).model_dump()
+            )  # fmt: skip
+    name = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}[network]
+    record = like | {
+        "name": name, "task": "probe", "axes": {"image_size": [32], "C": list(wrong)},
+        "rows": rows, "spreads": [], "curves": [], "recipe": {"cuts": cuts, "name": name},
+    }  # fmt: skip
+    (folder / name).mkdir(parents=True)
+    (folder / name / "results.json").write_text(json.dumps(record))
+    save_file(
+        arrays, folder / name / "answers.safetensors", metadata={"digest": digest, "n": "1000"}
+    )
+
+
+def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path) -> None:
+    vgg = ["block3_conv1", "block4_conv1", "block5_conv1"]
+    resnet = ["conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"]
+    # VGG16: the middle cut beats the last by far with either C; 190 wrong is the published 0.81.
+    few = dict(zip(vgg, (190, 100, 180), strict=True))
+    depth_study(tmp_path, "VGG16", vgg, {"auto": few, 12: few | {"block5_conv1": 230}})
+    # ResNet-50: the last cut is best, but with C = 12 by two images alone.
+    last = dict(zip(resnet, (300, 200, 150, 100), strict=True))
+    depth_study(tmp_path, "ResNet-50", resnet, {"auto": last, 12: last | {"conv4_block6_out": 102}})
+    known = bench.results.facts(tmp_path)
+    verdicts = {
+        claim: sorted(test.verdict for test in tests) for claim, tests in known["tested"].items()
+    }
+    assert list(verdicts.values()) == [["holds"] * 2, ["open", "reversed"], ["open", "open"]]
+    assert known["claims"][1][1][1:] == ["0 / 1 / 1"]
+    # p of McNemar's test, from scipy: 50 images that only one of the two classifies correctly.
+    own = bench.depth.pair(np.arange(1000) >= 100, np.arange(1000) >= 150)
+    assert own.p == pytest.approx(binomtest(50, 50, 0.5).pvalue)
+    assert own.difference == pytest.approx(0.05)
+
+    published = {row[1]: row for row in known["published_rows"]}
+    assert published["`block3_conv1`"][3] == "not run yet"  # flattened features, in both
+    assert published["`block3_conv1`"][4].startswith("0.810 (32 px, avg, train, svm")
+    assert published["`block3_conv1`"][5] == "2 of 2"
+    # 0.77 and 0.82 beside 0.82: the interval of 0.77 from 1,000 images ends at 0.795.
+    assert published["`block5_conv1`"][5] == "1 of 2"
+
+    costs = {cost.what: cost for cost in known["costs"]}
+    assert costs["VGG16, avg"].differences == pytest.approx([0, 0, 0.05])
+    assert (costs["VGG16, avg"].better, costs["VGG16, avg"].worse) == (1, 0)
+    assert costs["ResNet-50, avg"].worse == 1
+
+    page = bench.results.page(known)
+    assert "ResNet-50 was run at 32 px; not run yet: 64, 96, 128, 224 px." in page
+    assert "conv5_block3_out` at 32 px (0.900)" in bench.results.opening(known)
+    # A figure is drawn of what is there, and a missing record is never a number.
+    assert {"d1-depth.png"} == set(bench.results.pictures(known))
+    for experiment in ("d1-ten", "d2"):
+        assert f"Not run yet: `make reproduce EXPERIMENT={experiment}`" in page
+    bench.results.pictures(known)["d1-depth.png"]().savefig(tmp_path / "figure.png")
+
+
+def test_the_claims_of_d1s_plain_runs_are_differences_of_their_records(bench) -> None:
+    rows, _ = bench.depth.plain_claims(REPO / "reports")
+    vgg, resnet = (read_record(REPO / "reports" / f"d1-{name}-svm-pooled")
+                   for name in ("vgg16", "resnet50"))  # fmt: skip
+    test = {r.cut: r.accuracy["test"] for record in (vgg, resnet) for r in record.results}
+    wanted = [("block4_conv1", "block5_conv1"), ("conv3_block4_out", "conv5_block3_out"),
+              ("conv3_block4_out", "block4_conv1")]  # fmt: skip
+    for (a, b), (claim, difference, verdict) in zip(wanted, rows, strict=True):
+        assert claim.index(f"`{a}`") < claim.index(f"`{b}`")
+        assert float(difference.split()[0]) == pytest.approx(100 * (test[a] - test[b]), abs=0.051)
+        # An interval without 0 and Holm's verdict agree here.
+        low, high = (float(t.strip("()")) for t in difference.split()[1::2])
+        assert verdict == ("holds" if low > 0 else "reversed" if high < 0 else "open")
+
+
+def test_a_page_that_disagrees_with_its_records_is_found(bench, monkeypatch, tmp_path) -> None:
+    assert bench.results.problems() == []
+    copy = tmp_path / "reports"
+    shutil.copytree(REPO / "reports", copy, ignore=lambda _, names: [
+        name for name in names if name in ("runs", "heads", "figures")
+    ])  # fmt: skip
+    path = copy / "d2-input-size" / "results.json"
+    text = path.read_text()
+    record = json.loads(text)
+    next(r for r in record["rows"] if "test" in r["top1"])["top1"]["test"] = 0.481
+    path.write_text(json.dumps(record))
+    facts = bench.results.facts
+    monkeypatch.setattr(bench.results, "facts", lambda: facts(copy))
+    assert "docs/results.md" in bench.results.problems()
