@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,18 @@ def _missing_sizes(each: depth.Depth) -> list[int]:
 
 def _d2_words(d2: others.BySize) -> str:
     """Return what the input size does, in a sentence."""
-    sizes = list(d2.test)
-    gains = [f"{100 * (d2.test[s] - d2.test[sizes[0]]):.0f} at {s} px" for s in sizes[1:]]
-    listed = " and ".join([", ".join(gains[:-1]), gains[-1]] if len(gains) > 1 else gains)
-    reached = f"It reaches {d2.test[sizes[0]]:.3f} at {sizes[0]} px"
-    return f"{reached}, and gains {listed} in points." if gains else f"{reached}."
+    first, *larger = d2.test
+    reached = f"It reaches {d2.test[first]:.3f} at {first} px"
+    if not larger:
+        return f"{reached}."
+    gains = [f"{100 * (d2.test[size] - d2.test[first]):.0f}" for size in larger]
+    return f"{reached}, and gains {_listed(gains)} points at {_listed(larger)} px."
+
+
+def _listed(items: Sequence[object]) -> str:
+    """Return ``a, b and c``."""
+    *most, last = map(str, items)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def page(known: dict[str, Any]) -> str:
