@@ -74,7 +74,7 @@ def _print_json(backbone: Backbone, settings: Settings, measured: NetworkProfile
 def _print_tables(backbone: Backbone, settings: Settings, measured: NetworkProfile) -> None:
     from featx.cli.console import fitting_table, out
     from featx.machine import cpu_name, device_name
-    from featx.text import human_bytes
+    from featx.text import counted, human_bytes
 
     console = out()
     title = (
@@ -115,8 +115,10 @@ def _print_tables(backbone: Backbone, settings: Settings, measured: NetworkProfi
     spare = ("quartiles", by_pool, "GFLOP/s")
     console.print(fitting_table(console, "", of_cuts, rows, left=(0, 1), spare=spare))
     console.print(
-        f"Whole pass: {_ms(measured.seconds)} ms for {measured.batch_size} images; medians of "
-        f"{measured.repeats} passes, {measured.threads} threads, {cpu_name()}. Memory is that of "
+        f"Whole pass: {_ms(measured.seconds)} ms for "
+        f"{counted(measured.batch_size, 'image', 'images')}; medians of "
+        f"{counted(measured.repeats, 'pass', 'passes')}, "
+        f"{counted(measured.threads, 'thread', 'threads')}, {cpu_name()}. Memory is that of "
         f"the pass's tensors; weights take {human_bytes(measured.weights_bytes)} more.",
         soft_wrap=True,
     )
