@@ -48,7 +48,7 @@ def run(task: str, folder: Path, n_rounds: int, seed: int, processes: int = 3) -
 
 def test_killed_writers_resume_to_the_same_bits(tmp_path: Path) -> None:
     """Half of the kills are aimed at an operation of a publication, half at a time."""
-    n = rounds(24, 150)
+    n = rounds(12, 150)
     result = run("kills", tmp_path, n, 2024)
     assert result["killed"] >= n
     assert 0 < result["lost_rows"] <= 8

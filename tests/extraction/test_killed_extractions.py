@@ -17,7 +17,7 @@ import featx
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_killed_extractions_resume_to_the_same_bits(tmp_path: Path) -> None:
     """Half of the kills are aimed at an operation on the disk, half come at any time."""
-    n = rounds(12, 1000)
+    n = rounds(6, 1000)
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("kill_extractions.py"), tmp_path, str(n), "31"],
         env={**os.environ, "PYTHONPATH": str(Path(featx.__file__).parent.parent),

@@ -31,7 +31,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_damaged_files_are_accepted_or_refused(tmp_path: Path) -> None:
-    n = rounds(25, 2000)
+    n = rounds(8, 2000)
     done = run(BENCHMARKS / "fuzzing.py", "--keep", tmp_path, "--files", n, "--seed", 7)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     read = re.findall(rf"^\| .* \| {n:,} \| 0 \|$", done.stdout, re.MULTILINE)
