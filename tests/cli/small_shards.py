@@ -40,6 +40,8 @@ def run(words: list[str], before: int) -> dict[str, Any]:
             os.dup2(said.fileno(), sys.stdout.fileno())
             os.dup2(said.fileno(), sys.stderr.fileno())
             sys.argv = ["featx", *words]
+            # A shell's background jobs are told to ignore Ctrl-C, and hand that on.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             Capture.__call__ = counted(before)  # type: ignore[method-assign]
             try:
                 main()
