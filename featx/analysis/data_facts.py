@@ -79,7 +79,8 @@ def leaks(found: Sequence[DuplicateExhibit]) -> list[str]:
     """Return a note per split that holds images of the training split: they flatter its figures."""
     return [
         f"Of the {d.second} images {d.n:,} {'is' if d.n == 1 else 'are'} in the training split as "
-        f"well: what is measured there flatters every result. See Data."
+        "well: what is measured there flatters every result. The report's page lists them under "
+        "Data."
         for d in found
         if d.first == "train" and d.n
     ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -200,6 +201,10 @@ class ArrayImages(Images):
 
     def content_digests(self) -> list[bytes]:
         """Return the SHA-256 of each image's size and pixels."""
+        return list(self._content_digests)
+
+    @cached_property
+    def _content_digests(self) -> list[bytes]:
         shape = json.dumps(self.size).encode()
         return [
             hashlib.sha256(shape + np.ascontiguousarray(image).tobytes()).digest()

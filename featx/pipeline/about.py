@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featx.analysis.data_facts import duplicates, leaks
 from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
 from featx.machine import cpu_name, device_name, n_cpus, versions
 from featx.recipes import PLACES, flag, has_effect
@@ -141,6 +142,16 @@ def _exact(value: Any) -> str:
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return str(value)
+
+
+def image_notes(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Return what a reader must know of the images: those left out, and those in two splits."""
+    notes = []
+    if recipe.limit is not None:
+        limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
+        told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
+        notes.append(f"Images of a class are limited (--limit): at most {told}.")
+    return notes + leaks(duplicates(dataset.splits))
 
 
 def dataset_record(dataset: Dataset) -> DatasetRecord:

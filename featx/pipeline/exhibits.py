@@ -12,7 +12,7 @@ import numpy as np
 
 from featx.analysis.cells import shown, spread
 from featx.analysis.curves import rounded, softmax
-from featx.analysis.data_facts import duplicates, leaks, samples, sizes
+from featx.analysis.data_facts import duplicates, samples, sizes
 from featx.analysis.maps import FEWEST_POINTS, feature_map
 from featx.analysis.results import Scored, result_exhibits
 from featx.analysis.similarity import Similarity, rows_for
@@ -202,7 +202,6 @@ def _add_results_and_data(
         data = exhibits.data
         data.samples, data.sizes = samples(dataset), sizes(dataset.splits)
         data.duplicates = duplicates(dataset.splits)
-        exhibits.notes += leaks(data.duplicates)
 
     parts.make("The images", look_at_images)
 

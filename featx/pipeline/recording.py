@@ -16,7 +16,7 @@ from featx.evaluate import (
     RunRecord,
     evaluate_predictions,
 )
-from featx.pipeline.about import about_run, dataset_record
+from featx.pipeline.about import about_run, dataset_record, image_notes
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
@@ -162,10 +162,7 @@ def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
             "usual practice is the training set's for all (--standardize train); a saved head "
             "carries the training set's scaler."
         )
-    if recipe.limit is not None:
-        limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
-        told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
-        notes.append(f"Images of a class are limited (--limit): at most {told}.")
+    notes += image_notes(recipe, prepared.dataset)
     for cut, fitted in fits.items():
         notes += [f"{cut}: {message}" for message in fitted.fit.messages]
         if fitted.choice and fitted.choice.warning:

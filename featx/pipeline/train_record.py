@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.evaluate import NetworkRecord, SplitMetrics, TrainingRecord
-from featx.pipeline.recording import about_run, dataset_record
+from featx.pipeline.recording import about_run, dataset_record, image_notes
 
 if TYPE_CHECKING:
     from featx.pipeline.train_prepare import PreparedTraining
@@ -77,11 +77,8 @@ def _network_record(prepared: PreparedTraining, learner: Learner) -> NetworkReco
 
 def _notes(prepared: PreparedTraining, outcome: Outcome) -> list[str]:
     """Return what a reader must know before believing the numbers."""
-    recipe, notes = prepared.recipe, []
-    if recipe.limit is not None:
-        limits = recipe.limit if isinstance(recipe.limit, dict) else {"every split": recipe.limit}
-        told = ", ".join(f"{most} in {split}" for split, most in limits.items() if most)
-        notes.append(f"Images of a class are limited (--limit): at most {told}.")
+    recipe = prepared.recipe
+    notes = image_notes(recipe, prepared.dataset)
     if prepared.mode == "scratch" and recipe.weights not in ("default", "none"):
         notes.append("Mode scratch begins with random weights: --weights was not used.")
     if "val" not in prepared.dataset.splits:

@@ -42,7 +42,7 @@ def test_duplicates_are_found_pixel_for_pixel() -> None:
     assert {d.compared for d in found.values()} == {"pixels"}
     assert leaks(list(found.values())) == [
         "Of the val images 1 is in the training split as well: what is measured there flatters "
-        "every result. See Data."
+        "every result. The report's page lists them under Data."
     ]
     pairs = found["val", "test"].pairs
     assert [(a.index, b.index, b.label) for a, b in pairs] == [(1, 0, 9), (1, 4, 5)]

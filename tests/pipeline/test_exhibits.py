@@ -256,12 +256,12 @@ def test_two_classes_and_no_validation(places, tmp_path) -> None:
         places, name="two", dataset=f"npz:{tmp_path / 'two.npz'}", val=0, limit=None,
         cuts=["layer1"],
     )  # fmt: skip
-    featx.run(recipe)
+    record = featx.run(recipe)
     found = read_exhibits(recipe.report_path)
-    # The one thing to say is that a test image is a training image.
-    assert [note.partition(" in the training")[0] for note in found.notes] == [
-        "Of the test images 1 is"
-    ]
+    # The record says that a test image is a training image, and the exhibits show which.
+    assert "Of the test images 1 is" in [n.partition(" in the training")[0] for n in record.notes]
+    assert found.notes == []
+    assert [(d.first, d.second, d.n) for d in found.data.duplicates] == [("train", "test", 1)]
     assert [(result.split, len(result.curves)) for result in found.results] == [("test", 2)]
     assert "not calibrated" in found.results[0].reliability.probabilities
     assert found.maps[0].split == found.similarity.split == "test"

@@ -81,8 +81,13 @@ def test_images_of_the_training_split_in_the_test_split_are_counted(tmp_path: Pa
 
     change(tmp_path, repeat)
     featx.run(recipe)
-    text = (recipe.report_path / "index.html").read_text()
-    assert "Of the test images 3 are in the training split as well" in text
+    for name in ("index.html", "report.md"):
+        text = (recipe.report_path / name).read_text()
+        assert text.count("Of the test images 3 are in the training split as well") == 1
+    without = made(tmp_path, "plainly", exhibits=False)
+    change(tmp_path, repeat)
+    notes = featx.run(without).notes
+    assert any(note.startswith("Of the test images 3 are in") for note in notes)
 
 
 @pytest.mark.parametrize(
