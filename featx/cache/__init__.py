@@ -4,7 +4,7 @@ from featx.cache.cleaning import Cleaning, clean, plan_cleaning
 from featx.cache.entries import EntryInfo
 from featx.cache.exchange import export_features, import_features
 from featx.cache.feature_set import FeatureSet
-from featx.cache.keys import SCHEMA_VERSION, FeatureKey, shard_rows_for
+from featx.cache.keys import SCHEMA_VERSION, FeatureKey, shard_rows_for, size_bytes_for
 from featx.cache.store import FeatureStore
 from featx.cache.writer import FeatureWriter
 
@@ -21,4 +21,5 @@ __all__ = [
     "import_features",
     "plan_cleaning",
     "shard_rows_for",
+    "size_bytes_for",
 ]

@@ -22,6 +22,10 @@ SHARD_BYTES = 64 * 2**20
 SHARD_ROWS = 4096
 """Upper bound of the rows of a shard, so that narrow features resume in small steps too."""
 
+# Measured: besides its values a shard has 1672 bytes and a summary 2224; a manifest has 1 kB and
+# 0.15 kB per shard.
+_FILE_OVERHEAD_BYTES = 4096
+
 _CHOICES = {
     "storage": tuple(ITEM_BYTES),
     "precision": ("fp32", "bf16", "fp16"),
@@ -205,6 +209,28 @@ def shard_rows_for(n_features: int, batch_size: int, storage: str) -> int:
     """
     rows = min(SHARD_ROWS, SHARD_BYTES // (n_features * item_bytes(storage)))
     return max(1, rows // batch_size) * batch_size
+
+
+def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
+    """Return the bytes a feature set takes on disk, rounded up by some kB per shard.
+
+    Parameters
+    ----------
+    n_rows, n_features : int
+        Its shape.
+    storage : {"float32", "float16"}
+        Type of the stored values.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such storage type.
+    """
+    values = n_rows * n_features * item_bytes(storage)
+    labels = 2 * 8 * n_rows
+    moments = 2 * 8 * n_features
+    n_files = 2 + values // SHARD_BYTES + n_rows // SHARD_ROWS
+    return values + labels + moments + n_files * _FILE_OVERHEAD_BYTES
 
 
 def item_bytes(storage: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from featx.cache import fsio, fsread, names
 from featx.cache.entries import UNFINISHED, EntryInfo
 from featx.cache.feature_set import FeatureSet, read_shard
-from featx.cache.keys import SCHEMA_VERSION, SHARD_BYTES, SHARD_ROWS, FeatureKey, item_bytes
+from featx.cache.keys import SCHEMA_VERSION, FeatureKey
 from featx.cache.leftovers import USED, forget_lock, forget_use, leftovers, remove_leftovers
 from featx.cache.locks import unless_locked
 from featx.cache.manifest import COMPLETE, PROGRESS, Manifest, corrupt, load_manifest
@@ -22,9 +22,6 @@ ORPHAN_AGE_S = 3600.0
 
 # A time of use is no finer than this: most runs write nothing.
 _USE_STEP_S = 3600.0
-# Measured: besides its values a shard has 1672 bytes and a summary 2224; a manifest has 1 kB and
-# 0.15 kB per shard.
-_FILE_OVERHEAD_BYTES = 4096
 
 
 class FeatureStore:
@@ -304,23 +301,6 @@ class FeatureStore:
             If the disk refuses.
         """
         return remove_leftovers(self.root, self._own_folders(), oldest_s, set(planned))
-
-    @staticmethod
-    def size_bytes_for(n_rows: int, n_features: int, storage: str) -> int:
-        """Return the bytes a feature set takes on disk, rounded up by some kB per shard.
-
-        Parameters
-        ----------
-        n_rows, n_features : int
-            Its shape.
-        storage : {"float32", "float16"}
-            Type of the stored values.
-        """
-        values = n_rows * n_features * item_bytes(storage)
-        labels = 2 * 8 * n_rows
-        moments = 2 * 8 * n_features
-        n_files = 2 + values // SHARD_BYTES + n_rows // SHARD_ROWS
-        return values + labels + moments + n_files * _FILE_OVERHEAD_BYTES
 
     def free_bytes(self) -> int:
         """Return the free space, in bytes, of the disk the store is on.

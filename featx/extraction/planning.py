@@ -135,7 +135,7 @@ def plan_split(
     CacheCorrupt, CacheSchemaMismatch
         If an entry cannot be used, unless damage is to be told.
     """
-    from featx.cache import FeatureStore
+    from featx.cache import size_bytes_for
 
     planned = {}
     settings = settings.of_pass(points.values())
@@ -154,7 +154,7 @@ def plan_split(
             key=key,
             n_rows=len(split),
             n_features=point.n_pooled,
-            n_bytes=FeatureStore.size_bytes_for(len(split), point.n_pooled, settings.storage),
+            n_bytes=size_bytes_for(len(split), point.n_pooled, settings.storage),
             rows_done=done[key],
             problem=problems.get(key) or next(filter(None, problems.values()), None),
         )

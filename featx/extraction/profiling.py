@@ -8,22 +8,18 @@ sees every tensor come and go.
 from __future__ import annotations
 
 import contextlib
-import time
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featx.errors import UsageError
 from featx.extraction.forward import arithmetic, is_out_of_memory, out_of_memory
+from featx.extraction.watching import Clock, CudaClock, marking, memory_between
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from featx.backbones import Backbone, CutPoint
     from featx.extraction.settings import Settings
 
@@ -202,8 +198,8 @@ def _profile(
         memory_format=torch.channels_last if numerics.channels_last else torch.contiguous_format,
     )
     model = backbone.trunk(watched, numerics).model
-    clock = _CudaClock() if settings.device.type == "cuda" else _Clock(settings.device)
-    with _as_extraction(settings), _marking(model, watched, clock):
+    clock = CudaClock() if settings.device.type == "cuda" else Clock(settings.device)
+    with _as_extraction(settings), marking(model, watched, clock):
         passes = []
         with (
             progress.task(f"profile {backbone.short_name}", WARM_UP + repeats, "passes") as advance,
@@ -217,7 +213,7 @@ def _profile(
                     passes.append(clock.seconds())
                 advance(1)
     with _as_extraction(settings):
-        memory = _memory_between(model, list(watched), x)
+        memory = memory_between(model, list(watched), x)
     times = {module: np.array([found[module] for found in passes]) for module in (*watched, "")}
     medians = {module: float(np.median(found)) for module, found in times.items()}
     peaks = dict(zip(watched, np.maximum.accumulate([memory[m] for m in watched]), strict=True))
@@ -299,125 +295,3 @@ def _whole_multiply_adds(backbone: Backbone, image_size: tuple[int, int]) -> int
         backbone.model, image_size, native_size=backbone.image_size, name=backbone.short_name
     )
     return found.seen[""].multiply_adds
-
-
-class _Clock:
-    """Seconds since the start of a pass at named places; a device with a queue is waited for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._waits = device.type == "mps"
-        self._start: Any = None
-        self._marks: dict[str, Any] = {}
-
-    def start(self) -> None:
-        self._marks = {}
-        self._start = self._now()
-
-    def mark(self, name: str) -> None:
-        self._marks[name] = self._now()
-
-    def seconds(self) -> dict[str, float]:
-        return {name: mark - self._start for name, mark in self._marks.items()}
-
-    def _now(self) -> Any:
-        if self._waits:
-            import torch
-
-            torch.mps.synchronize()
-        return time.perf_counter()
-
-
-class _CudaClock(_Clock):
-    """The same with events in the stream: the host runs ahead of the device."""
-
-    def __init__(self) -> None:
-        import torch
-
-        super().__init__(torch.device("cuda"))
-
-    def seconds(self) -> dict[str, float]:
-        import torch
-
-        torch.cuda.synchronize()
-        # CUDA counts milliseconds.
-        return {name: self._start.elapsed_time(mark) / 1e3 for name, mark in self._marks.items()}
-
-    def _now(self) -> Any:
-        import torch
-
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-
-@contextlib.contextmanager
-def _marking(model: nn.Module, modules: Iterable[str], clock: Any) -> Iterator[None]:
-    """Let modules tell `clock` when they have completed, while the ``with`` block lasts."""
-    handles = []
-    try:
-        for name in modules:
-            handles.append(
-                model.get_submodule(name).register_forward_hook(
-                    lambda module, args, output, name=name: clock.mark(name)
-                )
-            )
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _memory_between(model: nn.Module, modules: Sequence[str], x: torch.Tensor) -> dict[str, int]:
-    """Return the most bytes held at a time before each module's end, since the end before it.
-
-    Under the empty name: behind the last module.
-    """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    # Storages of weights are not the pass's.
-    held = {t.untyped_storage()._cdata: 0 for t in (*model.parameters(), *model.buffers())}
-    live = peak = 0
-    found: dict[str, int] = {}
-
-    def take(tensor: torch.Tensor) -> None:
-        nonlocal live, peak
-        storage = tensor.untyped_storage()
-        if storage._cdata in held:
-            return
-        held[storage._cdata] = storage.nbytes()
-        weakref.finalize(storage, give, storage._cdata).atexit = False
-        live += storage.nbytes()
-        peak = max(peak, live)
-
-    def give(key: int) -> None:
-        nonlocal live
-        live -= held.pop(key)
-
-    class Watch(TorchDispatchMode):
-        """Counts a storage from the operator that makes it until it is freed."""
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            out = func(*args, **(kwargs or {}))
-            for leaf in tree_leaves(out):
-                if isinstance(leaf, torch.Tensor):
-                    take(leaf)
-            return out
-
-    class Marks:
-        """Notes the peak at each module's end, and begins anew."""
-
-        def mark(self, name: str) -> None:
-            nonlocal peak
-            found[name], peak = peak, live
-
-    marks = Marks()
-    take(x)
-    # no_grad, not inference_mode: the mode does not see inside the latter's composite operators.
-    with torch.no_grad(), _marking(model, modules, marks), Watch():
-        model(x)
-        marks.mark("")
-    return found

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featx.cache import FeatureSet, FeatureStore, shard_rows_for, streaming
+from featx.cache import FeatureSet, FeatureStore, shard_rows_for, size_bytes_for, streaming
 from featx.errors import CacheCorrupt, CacheError, NonFiniteFeatures, ShapeError, UnknownName
 from featx.scaling import Moments
 
@@ -427,13 +427,13 @@ def test_the_announced_size_is_close_to_the_real_one(
     X = np.ones((n_rows, n_features), dtype=np.float32)
     write(store, key, X, np.zeros(n_rows, dtype=np.int64))
     (info,) = store.entries()
-    announced = FeatureStore.size_bytes_for(n_rows, n_features, storage)
+    announced = size_bytes_for(n_rows, n_features, storage)
     assert info.n_bytes <= announced <= info.n_bytes + 16384
 
 
 def test_the_announced_size_of_an_unknown_storage_type() -> None:
     with pytest.raises(UnknownName, match="float64"):
-        FeatureStore.size_bytes_for(1, 1, "float64")
+        size_bytes_for(1, 1, "float64")
 
 
 def test_free_space_is_known_before_the_folder_is_made(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from featx.backbones import Backbone, layer_rows, load_backbone
 from featx.errors import FeatxError, UsageError
 from featx.extraction import Settings, make_settings, profile_network
-from featx.extraction import profiling as module_under_test
+from featx.extraction import watching
 from featx.progress import Progress
 
 N = 3
@@ -26,7 +26,7 @@ def settings_for(backbone: Backbone, **changes) -> Settings:
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every look at the clock take one second."""
     ticks = itertools.count()
-    monkeypatch.setattr(module_under_test.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(watching.time, "perf_counter", lambda: float(next(ticks)))
 
 
 def n_hooks(model: nn.Module) -> int:
@@ -92,7 +92,7 @@ def test_the_first_passes_do_not_count(backbone: Backbone, monkeypatch: pytest.M
 
     original = type(backbone.model).forward
     monkeypatch.setattr(type(backbone.model), "forward", run)
-    monkeypatch.setattr(module_under_test.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(watching.time, "perf_counter", lambda: now[0])
     found = profile_network(backbone, settings_for(backbone, pool="cls"), repeats=3)
     assert found.seconds == 3.0
     assert (found.cuts[0].low_s, found.cuts[0].high_s) == (2.5, 3.5)
@@ -107,7 +107,7 @@ def test_memory_is_that_of_the_tensors_that_are_held() -> None:
         nn.Linear(96, 10),
     )
     x = torch.zeros(5, 3, 8, 8)
-    found = module_under_test._memory_between(model, ["0", "1", "2", "3", "4"], x)
+    found = watching.memory_between(model, ["0", "1", "2", "3", "4"], x)
     image, first, second, last = (4 * 5 * n for n in (3 * 64, 4 * 64, 6 * 16, 10))
     assert found["0"] == found["1"] == image + first
     # Behind its convolution the first map is let go.
