@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.compiled import CompiledPass, state_of
-from featx.backbones.numerics import PLAIN, Numerics
+from featx.backbones.numerics import PLAIN, Numerics, autocast
 from featx.backbones.pooling import Pooling, poolings_of
 from featx.backbones.probe import kind_and_shape
 from featx.errors import ShapeError, UsageError
@@ -142,17 +142,9 @@ class Capture:
                 if self._numerics.channels_last
                 else torch.contiguous_format
             )
-        with torch.inference_mode(), self._autocast(x.device.type):
+        with torch.inference_mode(), autocast(self._numerics.precision, x.device.type):
             values = self._run(x)
         return {cut: values[cut][:n_images] for cut in self._poolings}
-
-    def _autocast(self, device_type: str) -> contextlib.AbstractContextManager[Any]:
-        import torch
-
-        if self._numerics.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[self._numerics.precision]
-        return torch.autocast(device_type, dtype=dtype)
 
     def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch through the compiled pass of these cuts; compile it where it is new."""

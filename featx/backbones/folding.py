@@ -66,7 +66,9 @@ def find_folds(model: nn.Module, image_size: tuple[int, int]) -> Folds:
     try:
         dry, _ = on_meta(model)
         return _watch(model, dry, image_size, "meta")
-    except Exception:
+    except (
+        Exception
+    ):  # not every network runs there, and it may raise anything; the real pass tells
         device = next(model.parameters()).device
         return _watch(model, model, image_size, device)
 

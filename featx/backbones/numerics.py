@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from featx.errors import UnknownName
 
@@ -53,6 +55,16 @@ class Numerics:
             "compiled" if self.compile else "",
         ]
         return [part for part in parts if part]
+
+
+def autocast(precision: str, device_type: str) -> AbstractContextManager[Any]:
+    """Return a context in which torch computes in a precision, on one type of device."""
+    import torch
+
+    if precision == "fp32":
+        return nullcontext()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device_type, dtype=dtype)
 
 
 PLAIN = Numerics()

@@ -28,6 +28,7 @@ from featx.data.splits import (
     limits_per_split,
 )
 from featx.errors import DataError, UnknownName
+from featx.machine import user_cache_dir
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def default_data_dir() -> Path:
     """Return the folder for data: FEATX_DATA_DIR, or ``featx/data`` in the user's cache folder."""
     if chosen := os.environ.get("FEATX_DATA_DIR"):
         return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "featx" / "data"
+    return user_cache_dir() / "data"
 
 
 def _load_raw(source: str, data_dir: str | Path | None, download: bool) -> Raw:

@@ -249,11 +249,9 @@ def _profile(
 @contextlib.contextmanager
 def _as_extraction(settings: Settings) -> Iterator[None]:
     """Compute as extraction does."""
-    import torch
+    from featx.backbones.numerics import autocast
 
-    kind = settings.device.type
-    dtype = torch.float16 if settings.precision == "fp16" else torch.bfloat16
-    with arithmetic(settings), torch.autocast(kind, dtype, enabled=settings.precision != "fp32"):
+    with arithmetic(settings), autocast(settings.precision, settings.device.type):
         yield
 
 

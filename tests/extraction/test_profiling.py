@@ -10,8 +10,7 @@ from torch import nn
 
 from featx.backbones import Backbone, layer_rows, load_backbone
 from featx.errors import FeatxError, UsageError
-from featx.extraction import Settings, make_settings, profile_network
-from featx.extraction import watching
+from featx.extraction import Settings, make_settings, profile_network, watching
 from featx.progress import Progress
 
 N = 3
