@@ -83,7 +83,7 @@ def draw_by_size(
     )  # fmt: skip
     # The last label needs room.
     low, high = min(sizes), max(sizes)
-    axes.set_xlim(low - 0.06 * (high - low), high + 0.2 * (high - low))
+    axes.set_xlim(low - 0.06 * (high - low), high + 0.26 * (high - low))
     axes.margins(y=0.16)
     for at, score in zip(sizes, scores, strict=True):
         side = max(1, at // STRIDE)
