@@ -168,7 +168,7 @@ def activations(
     grids = {
         cut: cut_grid(backbone, cut, point, settings.input_size) for cut, point in points.items()
     }
-    with closing(forward_batches(backbone, cuts, images, flat, 1)) as batches:
+    with closing(forward_batches(backbone, points, images, flat, 1)) as batches:
         for _, found in batches:
             yield {
                 cut: Activation(

@@ -309,6 +309,7 @@ class Backbone:
             kind=kind,
             shape=shape,
             n_flat=parse_pooling("flatten").n_features(kind, shape),
+            pool=pooling.name,
             n_pooled=pooling.n_features(kind, shape),
             multiply_adds=seen.multiply_adds,
             n_parameters=seen.n_parameters,

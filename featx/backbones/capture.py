@@ -38,10 +38,11 @@ class Capture:
     backbone : Backbone
         The network; where the numerics are not plain, a working copy of it runs instead. Move it
         to its device before the block begins.
-    cuts : sequence of str
+    cuts : sequence of str, or mapping of str to str
         Any of their names. What comes out at one of them does not depend on which others there
-        are, but for the last digits of compiled networks.
-    pool : str or mapping of cut to str
+        are, but for the last digits of compiled networks. A mapping gives what comes out a name of
+        its own (name to cut), and so several poolings to one cut.
+    pool : str or mapping of name to str
         See `featx.backbones.pooling.parse_pooling`.
     numerics : Numerics
         How to compute. A precision below fp32 is that of `torch.autocast`.
@@ -62,7 +63,7 @@ class Capture:
     def __init__(
         self,
         backbone: Backbone,
-        cuts: Sequence[str],
+        cuts: Sequence[str] | Mapping[str, str],
         pool: str | Mapping[str, str] = "avg",
         numerics: Numerics = PLAIN,
         *,
@@ -71,13 +72,14 @@ class Capture:
         if not cuts:
             raise UsageError("No cut is given. Name at least one.")
         self._backbone = backbone
-        self._poolings = poolings_of(cuts, pool)
+        named = cuts if isinstance(cuts, Mapping) else {cut: cut for cut in cuts}
+        self._poolings = poolings_of(list(named), pool)
         self._numerics = numerics
         self._batch_size = batch_size
-        cuts_at: dict[str, list[str]] = {}
-        for cut in self._poolings:
-            cuts_at.setdefault(backbone.check_cut(cut), []).append(cut)
-        self._cuts_at = {module: tuple(cuts) for module, cuts in cuts_at.items()}
+        names_at: dict[str, list[str]] = {}
+        for name, cut in named.items():
+            names_at.setdefault(backbone.check_cut(cut), []).append(name)
+        self._names_at = {module: tuple(names) for module, names in names_at.items()}
         self._hooks: _Hooks | None = None
         self._run: Callable[[torch.Tensor], dict[str, torch.Tensor]] | None = None
 
@@ -85,8 +87,8 @@ class Capture:
         if self._numerics.compile:
             self._run = self._run_compiled
             return self
-        trunk = self._backbone.trunk(self._cuts_at, self._numerics)
-        hooks = self._hooks = _Hooks(self._backbone, self._cuts_at, self._poolings)
+        trunk = self._backbone.trunk(self._names_at, self._numerics)
+        hooks = self._hooks = _Hooks(self._backbone, self._names_at, self._poolings)
         hooks.attach(trunk)
 
         def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -120,7 +122,7 @@ class Capture:
         Returns
         -------
         dict of str to Tensor of shape (N, n_features), float32
-            By cut, as it was asked for and in that order.
+            By cut (or its name), as it was asked for and in that order.
 
         Raises
         ------
@@ -144,12 +146,12 @@ class Capture:
             )
         with torch.inference_mode(), autocast(self._numerics.precision, x.device.type):
             values = self._run(x)
-        return {cut: values[cut][:n_images] for cut in self._poolings}
+        return {name: values[name][:n_images] for name in self._poolings}
 
     def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch through the compiled pass of these cuts; compile it where it is new."""
         key = (
-            tuple(self._cuts_at.items()),
+            tuple(self._names_at.items()),
             tuple(self._poolings.items()),
             (self._numerics, tuple(x.shape)),
             state_of(self._backbone.model),
@@ -157,12 +159,12 @@ class Capture:
 
         def make() -> CompiledPass:
             # Its hooks stay, on a working copy that nobody else has.
-            trunk = self._backbone.trunk(self._cuts_at, self._numerics)
-            hooks = _Hooks(self._backbone, self._cuts_at, self._poolings, stop=False)
+            trunk = self._backbone.trunk(self._names_at, self._numerics)
+            hooks = _Hooks(self._backbone, self._names_at, self._poolings, stop=False)
             hooks.attach(trunk)
             hooks.expect(x)
             # In an order that does not depend on how the cuts were asked for.
-            names = [cut for module in sorted(self._cuts_at) for cut in self._cuts_at[module]]
+            names = [name for module in sorted(self._names_at) for name in self._names_at[module]]
             return CompiledPass(trunk.model, hooks.values, names)
 
         return self._backbone.last_compiled.get(key, make)(x)
@@ -174,20 +176,20 @@ class _Hooks:
     Attributes
     ----------
     values : dict of str to Tensor
-        By cut, of the last batch.
+        By the name of a cut, of the last batch.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        cuts_at: Mapping[str, Sequence[str]],
+        names_at: Mapping[str, Sequence[str]],
         poolings: Mapping[str, Pooling],
         *,
         stop: bool = True,
     ) -> None:
         self.values: dict[str, torch.Tensor] = {}
         self._backbone = backbone
-        self._cuts_at = cuts_at
+        self._names_at = names_at
         self._poolings = poolings
         self._stop = stop
         self._handles: list[Any] = []
@@ -196,8 +198,8 @@ class _Hooks:
 
     def attach(self, trunk: Trunk) -> None:
         """Register the hooks."""
-        for module, cuts in self._cuts_at.items():
-            keep = self._keep(module, cuts)
+        for module, names in self._names_at.items():
+            keep = self._keep(module, names)
             # A convolution whose BatchNorm is folded in puts out what stands behind both.
             conv = trunk.same.get(module)
             if conv is None:
@@ -220,8 +222,8 @@ class _Hooks:
         self._n_images = len(x)
         self._image_size = (x.shape[-2], x.shape[-1])
 
-    def _keep(self, module: str, cuts: Sequence[str]) -> Keep:
-        """Return what keeps a module's output, pooled for each of its cuts."""
+    def _keep(self, module: str, names: Sequence[str]) -> Keep:
+        """Return what keeps a module's output, pooled for each of its names."""
         prefix_tokens, class_token = self._backbone.prefix_tokens(module)
         channels_last = self._backbone.channels_last()
 
@@ -231,14 +233,14 @@ class _Hooks:
             )
             if output.shape[0] != self._n_images or not kind:
                 raise ShapeError(
-                    f"Cut '{cuts[0]}' of {self._backbone.short_name} puts out "
+                    f"Cut '{names[0]}' of {self._backbone.short_name} puts out "
                     f"{tuple(output.shape)} for {self._n_images} images of "
                     f"{self._image_size[0]} x {self._image_size[1]} px: not one row per image. "
                     "Cut at the block around it."
                 )
             values = output.permute(0, 3, 1, 2) if nhwc else output
-            for cut in cuts:
-                self.values[cut] = self._poolings[cut].apply(
+            for name in names:
+                self.values[name] = self._poolings[name].apply(
                     values, kind, prefix_tokens=prefix_tokens, class_token=class_token
                 )
             if self._stop and len(self.values) == len(self._poolings):

@@ -41,8 +41,10 @@ class CutPoint:
         Of the output for one image, maps always as (C, H, W).
     n_flat : int
         Values per image, flattened.
+    pool : str
+        The pooling that was asked for: ``"avg"``, ``"grid:2"``, ...
     n_pooled : int
-        Values per image after the pooling that was asked for.
+        Values per image after it.
     multiply_adds : int
         Of convolutions, linear layers and matrix products up to and with this cut, for one image.
     n_parameters : int
@@ -57,6 +59,7 @@ class CutPoint:
     kind: str
     shape: tuple[int, ...]
     n_flat: int
+    pool: str
     n_pooled: int
     multiply_adds: int
     n_parameters: int

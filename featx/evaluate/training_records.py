@@ -111,8 +111,8 @@ class StudyRow(StrictRecord):
 
     `group` names the combination of settings (all repeats of it share it), `settings` what was
     varied in it; `label` is the cut for probes and empty for trainings. `top1` and `top5` are by
-    split; `best_epoch` and `epochs_run` are None for probes; `folder` holds the run's own report,
-    relative to the study's.
+    split; `best_epoch` and `epochs_run` are None for probes, `C` (that was used) and `converged`
+    for trainings; `folder` holds the run's own report, relative to the study's.
     """
 
     run: str
@@ -127,6 +127,8 @@ class StudyRow(StrictRecord):
     multiply_adds: int | None = None
     best_epoch: int | None = None
     epochs_run: int | None = None
+    C: float | None = None
+    converged: bool | None = None
     seconds: float
     top1: dict[str, float] = Field(default_factory=dict)
     top5: dict[str, float] = Field(default_factory=dict)

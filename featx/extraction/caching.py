@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featx.cache.locks import computing
@@ -26,6 +27,7 @@ def extract_to_store(
     settings: Settings,
     *,
     rebuild: bool = False,
+    also: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> dict[str, FeatureSet]:
     """Return the features of a split at named cuts from the cache, computing what is missing.
@@ -43,6 +45,10 @@ def extract_to_store(
         From `make_settings`.
     rebuild : bool
         Compute everything anew, also what is cached.
+    also : sequence of str
+        Poolings of the same cuts that will be asked for next: where they are not cached, they are
+        computed and cached in the same pass. Of a compiled network, whose last digits may depend
+        on what else it computes, nothing is.
 
     Returns
     -------
@@ -58,6 +64,9 @@ def extract_to_store(
     """
     points = cut_points(backbone, cuts, settings)
     settings = settings.of_pass(points.values())
+    for pool in also if not settings.compile else ():
+        others = cut_points(backbone, cuts, replace(settings, pool=pool))
+        points |= {f"{cut} ({pool})": point for cut, point in others.items()}
     planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)
     found = {}
     for cut, item in planned.items():
@@ -146,12 +155,10 @@ def _write_split(
         label = f"extract {backbone.short_name} {split.name}"
         with progress.task(label, len(split), "images", done=start) as advance:
             if start < len(split):
-                modules = {point.module for point in points.values()}
-                # A compiled pass computes all of its cuts: others would give other last digits.
-                others = [module for module in settings.compiled_for if module not in modules]
                 for row, features in forward_batches(
-                    backbone, [*points, *others], split.images, settings, batch_size, start=start
-                ):
+                    backbone, _computed(backbone, points, settings), split.images, settings,
+                    batch_size, start=start,
+                ):  # fmt: skip
                     for cut in points:
                         values = features[cut]
                         # Cuts have shards of different length: some are ahead after a restart.
@@ -160,3 +167,15 @@ def _write_split(
                         writers[cut].append(values[skip:], split.y[rows])
                     advance(len(values))
         return {cut: writer.finish() for cut, writer in writers.items()}
+
+
+def _computed(
+    backbone: Backbone, points: Mapping[str, CutPoint], settings: Settings
+) -> dict[str, CutPoint]:
+    """Return the cut points of a pass that is to give some.
+
+    A compiled pass computes all of its cuts: others would give other last digits.
+    """
+    modules = {point.module for point in points.values()}
+    others = [module for module in settings.compiled_for if module not in modules]
+    return {**points, **cut_points(backbone, others, settings)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from featx.machine import keep_freed_memory, plain_fp32, torch_threads
 if TYPE_CHECKING:
     import torch
 
-    from featx.backbones import Backbone
+    from featx.backbones import Backbone, CutPoint
     from featx.data import Images
     from featx.data.images import Geometry
     from featx.extraction.settings import Settings
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 def forward_batches(
     backbone: Backbone,
-    cuts: Sequence[str],
+    points: Mapping[str, CutPoint],
     images: Images,
     settings: Settings,
     batch_size: int,
     *,
     start: int = 0,
 ) -> Generator[tuple[int, dict[str, np.ndarray]], None, None]:
-    """Yield the row of each batch's first image, and its pooled features per cut.
+    """Yield the row of each batch's first image, and its pooled features per cut point.
 
     Parameters
     ----------
-    cuts : sequence of str
-        Names as the user writes them; they are the keys of the result.
+    points : mapping of str to CutPoint
+        Where to cut and how to pool; the names are the keys of the result and stand in errors.
     start : int
         First row; a multiple of `batch_size`, so that a resumed run sees the same batches.
 
@@ -72,10 +72,13 @@ def forward_batches(
         )
         xs = stack.enter_context(contextlib.closing(inputs(batches, to_input, device)))
         stack.enter_context(arithmetic(settings))
+        modules = {name: point.module for name, point in points.items()}
+        poolings = {name: point.pool for name, point in points.items()}
         capture = stack.enter_context(
-            Capture(backbone, cuts, settings.pool, numerics, batch_size=batch_size)
+            Capture(backbone, modules, poolings, numerics, batch_size=batch_size)
         )
         limit = float(np.finfo(settings.storage).max)
+        first = next(iter(points))
         # A GPU computes the next batch while the features of the last one are fetched.
         fetches: deque[Fetch] = deque()
         waiting = 1 if device.type == "cuda" else 0
@@ -85,11 +88,11 @@ def forward_batches(
             if len(fetches) > waiting:
                 found = _checked(fetches.popleft(), row, images, settings.storage)
                 yield row, found
-                row += len(found[cuts[0]])
+                row += len(found[first])
         while fetches:
             found = _checked(fetches.popleft(), row, images, settings.storage)
             yield row, found
-            row += len(found[cuts[0]])
+            row += len(found[first])
 
 
 def geometry_while_decoding(images: Images, settings: Settings) -> Geometry | None:

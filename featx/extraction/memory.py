@@ -103,7 +103,7 @@ def extract(
     for size in sizes:
         try:
             with progress.task(f"extract {backbone.short_name}", len(source), "images") as advance:
-                for row, features in forward_batches(backbone, cuts, source, settings, size):
+                for row, features in forward_batches(backbone, points, source, settings, size):
                     for cut, values in features.items():
                         found[cut][row : row + len(values)] = values
                     advance(len(values))

@@ -40,7 +40,7 @@ def feature_key(
         split=split.name,
         preprocess=preprocess,
         module=point.module,
-        pool=settings.pool,
+        pool=point.pool,
         storage=settings.storage,
         precision=settings.precision,
         numerics=_numerics(settings),
@@ -184,7 +184,7 @@ def check_budget(
         raise BudgetExceeded(over_budget_message("The features", needed, "disk", free, points))
     # Of each cut a chunk of rows is collected while the one before is written; what an interrupted
     # run has left is read before, one shard at a time.
-    widest = {item.cut: item for item in missing}
+    widest = {(item.cut, item.key.pool): item for item in missing}
     buffers = sum(
         2 * item.n_features * item_bytes(item.key.storage)
         * chunk_rows_for(item.n_features, item.key.storage, min(item.key.shard_rows, item.n_rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from featx.backbones import load_backbone, parse_pooling
 from featx.cache import FeatureStore
 from featx.data import FileImages, load_dataset
-from featx.errors import DataError, RecipeError, UsageError, quoted
+from featx.errors import DataError, FeatxError, RecipeError, UsageError, quoted
 from featx.extraction import (
     PlannedSet,
     Settings,
@@ -106,6 +107,11 @@ class Plan:
 # What decides which images there are, and which network; a network is built for a size.
 _IMAGES = ("dataset", "data_dir", "classes", "val", "test", "stratified", "seed", "limit")
 _NETWORK = ("backbone", "weights", "preprocess", "seed", "image_size")
+# What else decides what comes out of the network at the cuts, and where it is kept.
+_PASS = (
+    *_IMAGES, *_NETWORK, "cuts", "crop", "interpolation", "device", "precision", "allow",
+    "batch_size", "storage", "channels_last", "fold", "cache_dir",
+)  # fmt: skip
 
 
 def prepare(
@@ -261,6 +267,36 @@ def make_plan(prepared: Prepared) -> Plan:
     sets = plan_sets(prepared)
     check_budget(sets, prepared.points, prepared.store, budget)
     return Plan(sets, budget)
+
+
+def poolings_to_share(prepared: Prepared, later: Iterable[Recipe]) -> tuple[str, ...]:
+    """Return the poolings of later runs that one pass can compute with those of this run.
+
+    They are of the same images, network and cuts, and there is room for all. What a compiled
+    network computes may depend on what else it does, and what is tuned or rebuilt is so for
+    one run: these share nothing.
+    """
+    recipe, settings = prepared.recipe, prepared.settings
+    sets = [item for item in plan_sets(prepared) if not item.cached]
+    if not sets or recipe.rebuild or recipe.tune or recipe.compile:
+        return ()
+    others = dict.fromkeys(other.pool for other in later if _same(other, recipe, _PASS))
+    shared = []
+    for pool in others:
+        pooled = replace(settings, pool=pool)
+        try:
+            points = cut_points(prepared.backbone, recipe.cuts, pooled)
+            planned = plan_sets(replace(prepared, settings=pooled, points=points))
+            more = [item for item in planned if not item.cached]
+            budget = memory_budget_bytes(recipe.memory_budget)
+            check_budget([*sets, *more], points, prepared.store, budget)
+        except FeatxError:
+            # The run that asks for it will say why.
+            continue
+        if pool != recipe.pool and more:
+            shared.append(pool)
+            sets += more
+    return tuple(shared)
 
 
 def plan_sets(prepared: Prepared, *, tell_damage: bool = False) -> tuple[PlannedSet, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,22 +71,35 @@ def run_tracked(
 
 
 def run_prepared(
-    prepared: Prepared, plan: Plan, *, parent: str | None = None, progress: Progress = SILENT
+    prepared: Prepared,
+    plan: Plan,
+    *,
+    also: Sequence[str] = (),
+    parent: str | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[RunRecord, Path]:
-    """Run what `prepare_fit` made; return the record and the path of the report."""
+    """Run what `prepare_fit` made; return the record and the path of the report.
+
+    Parameters
+    ----------
+    also : sequence of str
+        Poolings that later runs will ask for, extracted in the same pass.
+    """
     with tracked_run(prepared.recipe, parent=parent, progress=progress) as tracked:
-        record, report = _run(prepared, plan, progress)
+        record, report = _run(prepared, plan, also, progress)
         track_probe(tracked, record, prepared.recipe.report_path)
     return record, report
 
 
-def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord, Path]:
+def _run(
+    prepared: Prepared, plan: Plan, also: Sequence[str], progress: Progress
+) -> tuple[RunRecord, Path]:
     recipe = prepared.recipe
     n_classes = len(prepared.dataset.classes)
     n_jobs = jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget, n_classes)
     timing: dict[str, float] = {}
     start = time.perf_counter()
-    features = extract_all(prepared, progress)
+    features = extract_all(prepared, progress, also=also)
     timing["extract_s"] = time.perf_counter() - start
     if plan.images_to_extract:
         timing["images_per_s"] = plan.images_to_extract / timing["extract_s"]
@@ -113,9 +127,12 @@ def _run(prepared: Prepared, plan: Plan, progress: Progress) -> tuple[RunRecord,
 
 
 def extract_all(
-    prepared: Prepared, progress: Progress = SILENT
+    prepared: Prepared, progress: Progress = SILENT, *, also: Sequence[str] = ()
 ) -> dict[str, dict[str, FeatureSet]]:
-    """Return the features of every cut (then split), computing what is not cached."""
+    """Return the features of every cut (then split), computing what is not cached.
+
+    Poolings in `also` are cached in the same pass; see `featx.extraction.extract_to_store`.
+    """
     features: dict[str, dict[str, FeatureSet]] = {cut: {} for cut in prepared.points}
     for split in prepared.dataset.splits.values():
         found = extract_to_store(
@@ -125,6 +142,7 @@ def extract_all(
             prepared.store,
             prepared.settings,
             rebuild=prepared.recipe.rebuild,
+            also=also,
             progress=progress,
         )
         for cut, feature_set in found.items():

@@ -28,7 +28,12 @@ from featx.pipeline.about import (
     portable_settings,
     study_command,
 )
-from featx.pipeline.prepare import check_writable, make_plan, prepare_fit
+from featx.pipeline.prepare import (
+    check_writable,
+    make_plan,
+    poolings_to_share,
+    prepare_fit,
+)
 from featx.pipeline.running import run_prepared, run_tracked
 from featx.pipeline.tracked import track_summary, tracked_run
 from featx.pipeline.train_prepare import prepare_training
@@ -127,11 +132,14 @@ def _run_members(
     with progress.task("runs", len(members), "runs") as advance:
         if n_jobs == 1:
             prepared: Prepared | None = None
-            for member in members:
+            for index, member in enumerate(members):
                 name = member.recipe.run_name
                 progress.say(f"Run {name}")
                 if recipe.task == "probe":
-                    done[name], prepared = _run_probe(member.recipe, parent, progress, prepared)
+                    later = [other.recipe for other in members[index + 1 :]]
+                    done[name], prepared = _run_probe(
+                        member.recipe, parent, progress, prepared, later
+                    )
                 else:
                     done[name] = _run_one(member.recipe, parent, progress)[1]
                 advance(1)
@@ -177,12 +185,20 @@ def _run_one(recipe: Recipe, parent: str | None, progress: Progress) -> tuple[st
 
 
 def _run_probe(
-    recipe: Recipe, parent: str | None, progress: Progress, like: Prepared | None
+    recipe: Recipe,
+    parent: str | None,
+    progress: Progress,
+    like: Prepared | None,
+    later: Sequence[Recipe],
 ) -> tuple[Result, Prepared | None]:
-    """Run one probe with the images and the network of the one before, where they are the same."""
+    """Run one probe with the images and the network of the one before, where they are the same.
+
+    Poolings that later runs will ask for come out of the same pass.
+    """
     try:
         prepared = prepare_fit(recipe, progress, like=like)
-        record, _ = run_prepared(prepared, make_plan(prepared), parent=parent, progress=progress)
+        plan, also = make_plan(prepared), poolings_to_share(prepared, later)
+        record, _ = run_prepared(prepared, plan, also=also, parent=parent, progress=progress)
     except FeatxError as error:
         return str(error), like
     return record, prepared
@@ -276,6 +292,8 @@ def _rows(member: Member, result: Result) -> list[StudyRow]:
             state="finished",
             n_parameters=result.cut_record(found.cut).n_parameters,
             multiply_adds=result.cut_record(found.cut).multiply_adds,
+            C=found.C,
+            converged=found.converged,
             seconds=found.fit_s,
             top1=dict(found.accuracy),
             top5={s: m.top5 for s, m in found.splits.items() if m.top5 is not None},

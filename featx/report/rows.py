@@ -159,6 +159,8 @@ def study_rows(record: StudyRecord) -> list[dict[str, Any]]:
                     "n_parameters": row.n_parameters,
                     "multiply_adds": row.multiply_adds,
                     "best_epoch": row.best_epoch,
+                    "C_used": row.C,
+                    "converged": row.converged,
                     "epochs_run": row.epochs_run,
                     "seconds": row.seconds,
                     "split": split,

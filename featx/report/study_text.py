@@ -182,7 +182,7 @@ def study_answer(record: StudyRecord, style: Style) -> str:
         of = f"{len(groups)} group{'s' if len(groups) > 1 else ''} of {record.repeats} repeats"
     if best is None or split is None:
         return f"None of {of} has an accuracy to be compared by."
-    title = group_titles(groups)[groups.index(best)]
+    title = _spoken(best, group_titles(groups)[groups.index(best)])
     scores = ", ".join(
         f"{SPLIT_NAMES.get(s, s)} top-1 {_score(record, best, s)}" for s in study_splits(record)
     )
@@ -215,6 +215,22 @@ def value_text(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
+def _spoken(group: Group, title: str) -> str:
+    """Return a title for a sentence: values that do not say what they are of have its name."""
+    settings = group.rows[0].settings
+    if not any(_is_bare(value) for value in settings.values()):
+        return title
+    parts = [
+        f"{name.replace('_', ' ')} {value_text(value)}" if _is_bare(value) else value_text(value)
+        for name, value in settings.items()
+    ]
+    return _labelled(", ".join(parts), group.label)
+
+
+def _is_bare(value: Any) -> bool:
+    return value is None or value == "auto" or isinstance(value, bool | int | float)
+
+
 def _labelled(name: str, label: str) -> str:
     return f"{name} · {label}" if label else name
 
@@ -234,6 +250,8 @@ def _columns(record: StudyRecord, group: Group | None = None) -> dict[str, str]:
     columns["time a run" if repeated else "time"] = human_seconds(_mean_seconds(group))
     columns["epochs needed"] = _range([row.best_epoch for row in group.rows])
     columns["epochs run"] = _range([row.epochs_run for row in group.rows])
+    used = dict.fromkeys(value_text(row.C) for row in group.rows)
+    columns["C used"] = " / ".join(used)
     for metric, name in METRIC_NAMES.items():
         for split in study_splits(record):
             values = group.values(metric, split)
@@ -264,10 +282,14 @@ def _range(values: Sequence[int | None]) -> str:
 
 
 def _states(group: Group) -> str:
-    counts = Counter(row.state for row in group.rows)
+    counts = Counter(_state(row) for row in group.rows)
     if len(counts) == 1:
-        return group.rows[0].state
+        return _state(group.rows[0])
     return ", ".join(f"{n} {state}" for state, n in counts.items())
+
+
+def _state(row: StudyRow) -> str:
+    return f"{row.state}, not converged" if row.converged is False else row.state
 
 
 def _mean_seconds(group: Group) -> float:

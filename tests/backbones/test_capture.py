@@ -103,6 +103,19 @@ def test_a_pass_changes_neither_the_network_nor_the_images(
     assert not any(p.requires_grad for p in resnet18.model.parameters())
 
 
+def test_names_give_several_poolings_to_one_cut(resnet18: Backbone, images: torch.Tensor) -> None:
+    names = {"a": "layer1", "b": "stage1", "deep": "layer2"}
+    with Capture(resnet18, names, {"a": "max", "b": "flatten", "deep": "avg"}) as capture:
+        found = capture(images)
+    assert list(found) == list(names)
+    whole = found["b"].reshape(len(images), 64, -1)
+    assert torch.equal(found["a"], whole.amax(2))
+    with Capture(resnet18, ["layer2"]) as capture:
+        assert torch.equal(found["deep"], capture(images)["layer2"])
+    with pytest.raises(UsageError, match=r"No pooling is given for 'b', 'deep'"):
+        Capture(resnet18, names, {"a": "max"})
+
+
 def test_several_cuts_cost_one_pass_and_nothing_behind_runs(
     resnet18: Backbone, images: torch.Tensor
 ) -> None:

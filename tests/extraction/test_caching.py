@@ -51,6 +51,71 @@ def count_batches(monkeypatch, fail_at: int | None = None) -> list[int]:
     return calls
 
 
+def test_other_poolings_come_out_of_the_same_pass_bit_for_bit(
+    backbone, split, store, settings, monkeypatch, tmp_path
+) -> None:
+    others = ["grid:2", "flatten"]
+    cuts = CUTS[:2]
+    alone = {
+        pool: extract_to_store(
+            backbone, cuts, split, type(store)(tmp_path / pool),
+            dataclasses.replace(settings, pool=pool),
+        )
+        for pool in (settings.pool, *others)
+    }  # fmt: skip
+    calls = count_batches(monkeypatch)
+    found = {settings.pool: extract_to_store(backbone, cuts, split, store, settings, also=others)}
+    n_batches = -(-len(split) // 4)
+    assert len(calls) == n_batches
+    for pool in others:
+        pooled = dataclasses.replace(settings, pool=pool)
+        found[pool] = extract_to_store(backbone, cuts, split, store, pooled)
+    # What was computed with the first is found by the others, under the same keys.
+    assert len(calls) == n_batches
+    for pool, sets in alone.items():
+        assert list(found[pool]) == cuts
+        for cut in cuts:
+            assert found[pool][cut].key == sets[cut].key
+            assert np.array_equal(found[pool][cut].read(), sets[cut].read())
+    assert len({sets[cuts[0]].n_features for sets in found.values()}) == 3
+
+
+def test_an_interrupted_pass_of_several_poolings_goes_on(
+    backbone, split, store, settings, monkeypatch
+) -> None:
+    with monkeypatch.context() as stopped:
+        count_batches(stopped, fail_at=3)
+        with pytest.raises(KeyboardInterrupt):
+            extract_to_store(backbone, CUTS, split, store, settings, also=["max"])
+    extract_to_store(backbone, CUTS, split, store, settings, also=["max"])
+    pooled = dataclasses.replace(settings, pool="max")
+    found = extract_to_store(backbone, CUTS, split, store, pooled)
+    wanted = featx.extract(
+        backbone, CUTS, split.images, image_size="native", batch_size=4, pool="max"
+    )
+    for cut in CUTS:
+        assert np.array_equal(found[cut].read(), wanted[cut])
+
+
+def test_a_compiled_pass_computes_nothing_for_later_runs(
+    backbone, split, store, settings, monkeypatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def stop(backbone, points, *args, **kwargs):
+        asked.append(list(points))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featx.extraction.caching.forward_batches", stop)
+    for compiled in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            extract_to_store(
+                backbone, CUTS[:1], split, store,
+                dataclasses.replace(settings, compile=compiled), also=["max"],
+            )  # fmt: skip
+    assert asked == [["layer1", "layer1 (max)"], ["layer1"]]
+
+
 def test_cached_features_are_those_in_memory(backbone, split, store, settings, images) -> None:
     found = extract_to_store(backbone, CUTS, split, store, settings)
     wanted = featx.extract(backbone, CUTS, images, image_size="native", batch_size=4)
@@ -165,7 +230,7 @@ def test_the_key_follows_what_changes_numbers_and_nothing_else(
 ) -> None:
     point = cut_points(backbone, ["layer1"], settings)["layer1"]
 
-    def digest(split=split, settings=settings, network=backbone):
+    def digest(split=split, settings=settings, network=backbone, point=point):
         return feature_key(network, split, settings, point, 4).digest
 
     change = dataclasses.replace
@@ -175,7 +240,7 @@ def test_the_key_follows_what_changes_numbers_and_nothing_else(
         "split": digest(split=change(split, name="val")),
         "order": digest(split=split.take(np.arange(22)[::-1])),
         "size": digest(settings=change(settings, preprocess=settings.preprocess.with_size(64))),
-        "pool": digest(settings=change(settings, pool="max")),
+        "pool": digest(point=change(point, pool="max")),
         "precision": digest(settings=change(settings, precision="bf16")),
         "storage": digest(settings=change(settings, storage="float16")),
         "device": digest(settings=change(settings, device=torch.device("cuda"))),

@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from extraction_cases import CUTS
+from extraction_cases import CUTS, batches_at
 from PIL import Image
 
 import featx
@@ -19,7 +19,6 @@ from featx.backbones import Capture
 from featx.data import ArrayImages, FileImages
 from featx.errors import NonFiniteFeatures
 from featx.extraction import make_settings
-from featx.extraction.forward import forward_batches
 from featx.extraction.transfer import Fetch
 
 
@@ -49,7 +48,7 @@ def test_only_pooled_values_and_one_flag_a_cut_reach_the_host(
     monkeypatch.setattr(torch.Tensor, "cpu", None)
     # Folding looks at the weights on the host, once and before any image.
     settings = dataclasses.replace(settings, fold=False)
-    found = list(forward_batches(backbone, CUTS, ArrayImages(images[:8]), settings, 4))
+    found = list(batches_at(backbone, CUTS, ArrayImages(images[:8]), settings, 4))
     pooled = sum(values.nbytes for _, features in found for values in features.values())
     assert sum(crossed) == pooled + len(found) * len(CUTS)
 
@@ -118,10 +117,10 @@ def test_a_gpus_loop_gives_the_same_rows_and_waits_where_it_must(
     backbone, images, settings, cuda, monkeypatch
 ) -> None:
     source = ArrayImages(images)
-    wanted = list(forward_batches(backbone, CUTS, source, settings, 4, start=8))
+    wanted = list(batches_at(backbone, CUTS, source, settings, 4, start=8))
     monkeypatch.setattr(type(backbone), "to", lambda self, device: self)
     settings = dataclasses.replace(settings, device=FakeCuda())
-    found = list(forward_batches(backbone, CUTS, source, settings, 4, start=8))
+    found = list(batches_at(backbone, CUTS, source, settings, 4, start=8))
     assert [row for row, _ in found] == [row for row, _ in wanted] == [8, 12, 16, 20]
     for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
         for cut in CUTS:
@@ -139,7 +138,7 @@ def test_a_gpus_loop_left_early_leaves_no_thread_and_no_hook(
 ) -> None:
     monkeypatch.setattr(type(backbone), "to", lambda self, device: self)
     settings = dataclasses.replace(settings, device=FakeCuda())
-    batches = forward_batches(backbone, CUTS, ArrayImages(images), settings, 4)
+    batches = batches_at(backbone, CUTS, ArrayImages(images), settings, 4)
     next(batches)
     assert running()
     with pytest.raises(KeyboardInterrupt):
@@ -159,7 +158,7 @@ def photos(folder, n: int) -> FileImages:
 def test_leaving_the_loop_ends_the_threads_and_removes_the_hooks(backbone, tmp_path, error) -> None:
     source = photos(tmp_path, 12)
     settings = make_settings(backbone, None, image_size=32, batch_size=2, workers=2)
-    batches = forward_batches(backbone, CUTS, source, settings, 2)
+    batches = batches_at(backbone, CUTS, source, settings, 2)
     next(batches)
     assert running()
     if error is None:
@@ -177,7 +176,7 @@ def test_a_file_lost_on_the_way_is_named_and_ends_the_threads(backbone, tmp_path
     source.paths[7].unlink()
     settings = make_settings(backbone, None, image_size=32, batch_size=2, workers=2)
     with pytest.raises(featx.errors.DataError, match=r"07\.png cannot be decoded"):
-        list(forward_batches(backbone, CUTS, source, settings, 2))
+        list(batches_at(backbone, CUTS, source, settings, 2))
     assert not running()
 
 
@@ -189,7 +188,7 @@ def test_an_error_of_the_network_ends_the_threads(backbone, tmp_path, monkeypatc
     settings = make_settings(backbone, None, image_size=32, batch_size=2, workers=2)
     monkeypatch.setattr(Capture, "__call__", fail)
     with pytest.raises(RuntimeError, match="a layer failed"):
-        list(forward_batches(backbone, CUTS, source, settings, 2))
+        list(batches_at(backbone, CUTS, source, settings, 2))
     assert not running()
 
 
@@ -211,7 +210,7 @@ def test_the_row_that_cannot_be_stored_is_named_in_a_later_batch(backbone, image
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Capture, "__call__", call)
         with pytest.raises(NonFiniteFeatures, match=r"gave 1000000\.0 in row 9 \(image 9\)"):
-            list(forward_batches(backbone, ["layer4"], ArrayImages(images), settings, 4))
+            list(batches_at(backbone, ["layer4"], ArrayImages(images), settings, 4))
 
 
 @pytest.mark.parametrize("files", [False, True])
@@ -229,7 +228,7 @@ def test_memory_does_not_grow_with_the_number_of_images(backbone, tmp_path, file
     held = {}
     tracemalloc.start()
     try:
-        for row, _ in forward_batches(backbone, ["layer1"], source, settings, 2):
+        for row, _ in batches_at(backbone, ["layer1"], source, settings, 2):
             if row in (100, 398):
                 gc.collect()
                 held[row] = tracemalloc.get_traced_memory()[0]

@@ -8,14 +8,13 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from extraction_cases import CUTS
+from extraction_cases import CUTS, batches_at
 
 import featx
 from featx.backbones import Capture
 from featx.data import Split
 from featx.errors import NonFiniteFeatures
 from featx.extraction import extract_to_store, make_settings
-from featx.extraction.forward import forward_batches
 from featx.progress import Progress
 
 PLAIN = {"fold": False, "channels_last": False}
@@ -155,7 +154,7 @@ def test_no_hook_is_left_where_the_listener_fails(backbone, images, numerics) ->
 def test_no_hook_is_left_where_batches_are_not_read_to_the_end(
     backbone, split, settings, numerics
 ) -> None:
-    batches = forward_batches(backbone, CUTS, split.images, settings, 4)
+    batches = batches_at(backbone, CUTS, split.images, settings, 4)
     next(batches)
     assert hooks_of(backbone.model) == (len(CUTS) if numerics == PLAIN else 0)
     batches.close()

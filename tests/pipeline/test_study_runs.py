@@ -188,6 +188,60 @@ def test_probes_are_studied_per_cut(tmp_path: Path) -> None:
     assert "layer2" in report.read_text()
 
 
+def test_probes_of_a_study_share_one_pass_for_their_poolings(tmp_path: Path, monkeypatch) -> None:
+    from featx.backbones import Capture
+
+    passed: list[int] = []
+    forward = Capture.__call__
+    monkeypatch.setattr(
+        Capture, "__call__", lambda self, x: (passed.append(len(x)), forward(self, x))[1]
+    )
+    probes = {
+        "backbone": "resnet18", "weights": "none", "cuts": ["layer1", "layer2"],
+        "image_size": 32, "dataset": "digits", "preprocess": "torch", "exhibits": False,
+        "limit": {"train": 6, "val": 3, "test": 3}, "C": 0.01, "name": "study", "jobs": 1,
+    }  # fmt: skip
+    pools = ["avg", "cls", "grid:2", "flatten"]
+    one = {"out": str(tmp_path / "one"), "cache_dir": str(tmp_path / "cache")}
+    together, _ = run_study(make_study({**probes, **one, "pool": pools}))
+    assert sum(passed) == 120
+    # A pooling that these cuts cannot take fails by itself.
+    assert [row.state for row in together.rows if row.group == "cls"] == ["failed"]
+    passed.clear()
+    apart = []
+    for pool in pools:
+        alone = {"out": str(tmp_path / pool), "cache_dir": str(tmp_path / f"cache-{pool}")}
+        if pool != "cls":
+            record, _ = run_study(make_study({**probes, **alone, "pool": pool, "seed": [0]}))
+            apart += [row.top1 for row in record.rows]
+    assert sum(passed) == 3 * 120
+    assert [row.top1 for row in together.rows if row.state == "finished"] == apart
+
+
+def test_what_does_not_fit_beside_the_others_is_not_shared(tmp_path: Path, monkeypatch) -> None:
+    from featx.cache import FeatureStore
+    from featx.pipeline.prepare import poolings_to_share, prepare_fit
+    from featx.recipes import make_recipe
+
+    settings = {
+        "backbone": "resnet18", "weights": "none", "cuts": ["layer1"], "image_size": 32,
+        "dataset": "digits", "limit": {"train": 6, "val": 3, "test": 3},
+        "cache_dir": str(tmp_path / "cache"), "out": str(tmp_path / "reports"),
+    }  # fmt: skip
+
+    def recipe(**values: object):
+        return make_recipe({**settings, **values})
+
+    first = prepare_fit(recipe())
+    later = [recipe(pool=pool) for pool in ("avg", "max", "flatten", "gem")]
+    assert poolings_to_share(first, later) == ("max", "flatten", "gem")
+    assert poolings_to_share(first, [recipe(pool="max", image_size=48)]) == ()
+    assert poolings_to_share(prepare_fit(recipe(rebuild=True)), later) == ()
+    # Flattened, 120 rows of 64 x 8 x 8 values take 2 MB.
+    monkeypatch.setattr(FeatureStore, "free_bytes", lambda store: 1_000_000)
+    assert poolings_to_share(first, later) == ("max", "gem")
+
+
 def test_a_studys_record_tells_no_path_of_this_machine(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(

@@ -366,7 +366,7 @@ STUDIES = {
             make_row(
                 f"r{size}", f"image_size={size}", {"image_size": size}, 0.4 + size / 1000 - k / 50,
                 label=f"layer{k}", n_parameters=None, multiply_adds=None, best_epoch=None,
-                epochs_run=None,
+                epochs_run=None, C=10.0**k / size, converged=(size, k) != (224, 4),
             )
             for size in (32, 64, 128, 224)
             for k in (2, 3, 4)

@@ -12,6 +12,7 @@ from record_cases import (
     STUDIES,
     TRAININGS,
     make_network,
+    make_row,
     make_study,
     make_training,
     repeated_rows,
@@ -174,6 +175,31 @@ def test_a_grid_has_a_row_per_run_and_marks_what_did_not_converge(tmp_path: Path
     text = write_report(record, tmp_path).read_text()
     assert "loss NaN in step 12 of epoch 3" in text
     assert "out of memory" in text
+
+
+def test_a_probe_of_a_study_shows_its_C_and_whether_it_converged() -> None:
+    record = STUDIES["probes"]
+    header, rows = study_rows(record)
+    used = [row[header.index("C used")] for row in rows]
+    assert used == [f"{made.C:g}" for made in record.rows]
+    states = [row[header.index("state")] for row in rows]
+    assert states == ["finished"] * 11 + ["finished, not converged"]
+    assert "C used" not in study_rows(STUDIES["24 runs"])[0]
+
+
+def test_a_sentence_names_what_a_bare_value_is_of() -> None:
+    assert "Of 4 runs, image size 224 · layer2 is best" in answer_text(STUDIES["probes"])
+    mixed = [
+        make_row(f"r{i}", f"g{i}", {"pool": "max", "C": C, "refit": False}, 0.5 + i / 10)
+        for i, C in enumerate(("auto", 12.0))
+    ]
+    assert "max, C 12, refit no is best" in answer_text(make_study(mixed))
+    reversed_scores = [{split: 1 - v for split, v in row.top1.items()} for row in mixed]
+    mixed = [
+        row.model_copy(update={"top1": top1})
+        for row, top1 in zip(mixed, reversed_scores, strict=True)
+    ]
+    assert "max, C auto, refit no is best" in answer_text(make_study(mixed))
 
 
 def test_repeats_become_one_row_with_their_spread_and_the_published_figures() -> None:
