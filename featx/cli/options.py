@@ -23,7 +23,7 @@ PANELS = {
         "network", "mode", "from_cut", "approaches", "scratch", "per_approach", "epochs",
         "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "lr_end",
         "warmup_epochs", "step_epochs", "step_gamma", "label_smoothing", "augment",
-        "patience", "monitor", "keep", "clip_norm", "ema", "resume",
+        "patience", "monitor", "keep", "test_each_epoch", "clip_norm", "ema", "resume",
     ),
     "Machine": (
         "device", "precision", "allow", "channels_last", "fold", "compile", "threads", "tune",

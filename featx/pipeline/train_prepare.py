@@ -87,6 +87,7 @@ class PreparedTraining:
             "image size": list(self.input_size),
             "preprocess": self.preprocess.as_dict(),
             "storage": self.recipe.storage,
+            "test each epoch": self.recipe.test_each_epoch,
             **{f"{name} images": split.digest for name, split in self.dataset.splits.items()},
             **self.settings.as_dict(),
         }

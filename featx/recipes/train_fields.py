@@ -58,6 +58,11 @@ class LoopFields(ProbeFields):
     keep: Literal["auto", "best", "last"] = Field(
         "auto", description="Weights to keep: best by monitor, last, auto (best if there is val)."
     )
+    test_each_epoch: bool = Field(
+        True,
+        description="Evaluate the test images behind every epoch, for their curve; at the end "
+        "they are evaluated either way.",
+    )
     clip_norm: Positive | None = Field(
         None, description="Largest norm of a step's gradient. Default: not clipped."
     )

@@ -67,6 +67,19 @@ def test_a_training_leaves_model_record_report_and_predictions(tmp_path: Path) -
     assert np.mean(predicted == truth) == record.splits["test"].accuracy
 
 
+def test_test_images_may_wait_for_the_end(tmp_path: Path) -> None:
+    each = featx.run(training(tmp_path, name="each"))
+    end = featx.run(training(tmp_path, name="end", test_each_epoch=False))
+    assert [set(epoch.top1) for epoch in each.history] == [{"train", "val", "test"}] * 2
+    assert [set(epoch.top1) for epoch in end.history] == [{"train", "val"}] * 2
+    assert [set(epoch.loss) for epoch in end.history] == [{"train", "val"}] * 2
+    # They choose nothing: the same weights are kept, and evaluated in the end.
+    assert end.best_epoch == each.best_epoch
+    assert end.splits["test"].accuracy == each.splits["test"].accuracy
+    text = (tmp_path / "reports" / "end" / "report.md").read_text()
+    assert f"{end.splits['test'].accuracy:.3f}" in text
+
+
 def test_a_single_training_tells_what_was_published(tmp_path: Path) -> None:
     recipe = training(tmp_path, epochs=1, published={"conv2": {"top1": 0.62}})
     record = run_training(recipe)
