@@ -1,10 +1,11 @@
 """Run one published experiment from the data on, into reports/, and render what is made of it.
 
 ``make reproduce EXPERIMENT=d1``, or ``python benchmarks/reproduce.py d1 [--data-dir DIR]
-[--weights-dir DIR]``; ``list`` lists the experiments. Before anything runs it says what will, and
-how long each took last time on which machine. What is complete here is skipped, so that the same
-command goes on after an interruption. Images come from DIR or are downloaded (FEATX_DATA_DIR is
-heeded); weights come from files ``NETWORK.TAG*.safetensors`` of DIR, or are downloaded.
+[--weights-dir DIR]``; ``list`` lists the experiments, and ``--some image_size=32,64`` runs a part
+of a study, which can be completed later. Before anything runs it says what will, and how long each
+took last time on which machine. What is complete here is skipped, so that the same command goes on
+after an interruption. Images come from DIR or are downloaded (FEATX_DATA_DIR is heeded); weights
+come from files ``NETWORK.TAG*.safetensors`` of DIR, or are downloaded.
 
 Everything goes through ``featx run``. With ``--limit`` (images a class) the results are of no use
 beside the published ones: they go to build/reproduce, and no page is rendered.
@@ -18,9 +19,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import results
 import tables
+import yaml
 from published.answers import write_answers
 from published.experiments import (
     EXPERIMENTS,
@@ -58,7 +61,7 @@ def main() -> int:
     for run in EXPERIMENTS[args.experiment].runs:
         if args.only and run.report not in args.only:
             continue
-        settings = chosen_settings(run, places, limit=args.limit, sizes=args.sizes)
+        settings = chosen_settings(run, places, limit=args.limit, some=dict(args.some))
         study = load_study(run.recipe, settings)
         done, of = progress_of(study)
         print(_plan(run, out, 0 if args.again else done, of))
@@ -120,8 +123,12 @@ def _python_path() -> list[str]:
     return [part for part in [os.environ.get("PYTHONPATH", "")] if part]
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
+def _some(text: str) -> tuple[str, list[Any]]:
+    """Return ``image_size=32,64`` as a field and its values."""
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE,VALUE: image_size=32,64")
+    return name, [yaml.safe_load(part) for part in values.split(",")]
 
 
 def _folder(name: str) -> Path | None:
@@ -144,7 +151,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where reports go; default: reports")
     parser.add_argument("--only", nargs="+", help="these reports of the experiment alone")
     parser.add_argument("--limit", type=int, help="images a class, for a short run")
-    parser.add_argument("--sizes", type=_sizes, default=(), help="input sizes to run: 32,64")
+    parser.add_argument(
+        "--some",
+        type=_some,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE,VALUE",
+        help="only some values of what a study varies: image_size=32,64",
+    )
     parser.add_argument("--again", action="store_true", help="run what is complete, too")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     return parser.parse_args()

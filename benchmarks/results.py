@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from published import depth, figures, others
-
-from featx.recipes import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -40,7 +37,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     networks = others.read_networks(reports)
     return {
         "depth": found,
-        "depth_records": [each.record for each in found.values()],
+        "depth_records": [record for each in found.values() for record in each.records],
         "published_rows": depth.published_rows(found),
         "tested": tested,
         "claims": depth.claims_by_size(tested) if tested else None,
@@ -59,15 +56,8 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "d2": d2,
         "d2_rows": d2.rows(others.D2_PUBLISHED, 2) if d2 else [],
         "d2_words": _d2_words(d2) if d2 else "",
-        "sizes_of": lambda each: sorted({variant.size for variant in each.scores}),
-        "missing_sizes": _missing_sizes,
         "made_by": others.made_by,
     }
-
-
-def _missing_sizes(each: depth.Depth) -> list[int]:
-    wanted = load_study(depth.NETWORKS[each.network]).axes["image_size"]
-    return sorted(set(wanted) - set(each.record.axes["image_size"]))
 
 
 def _d2_words(d2: others.BySize) -> str:
@@ -77,13 +67,7 @@ def _d2_words(d2: others.BySize) -> str:
     if not larger:
         return f"{reached}."
     gains = [f"{100 * (d2.test[size] - d2.test[first]):.0f}" for size in larger]
-    return f"{reached}, and gains {_listed(gains)} points at {_listed(larger)} px."
-
-
-def _listed(items: Sequence[object]) -> str:
-    """Return ``a, b and c``."""
-    *most, last = map(str, items)
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{reached}, and gains {depth.listed(gains)} points at {depth.listed(larger)} px."
 
 
 def page(known: dict[str, Any]) -> str:

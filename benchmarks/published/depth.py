@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from featx.errors import FeatxError
 from featx.evaluate import RunRecord, StudyRecord, StudyRow, holm, mcnemar_exact, paired_difference
 from featx.evaluate import wilson_interval as wilson
-from published.answers import read_answers
+from featx.recipes import load_study
+from published.answers import Key, read_answers
 from published.experiments import record_of
 
-NETWORKS = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}
+NETWORKS = {
+    "VGG16": ("d1-depth-vgg16", "d1-depth-vgg16-flatten"),
+    "ResNet-50": ("d1-depth-resnet50", "d1-depth-resnet50-flatten"),
+}
 PLAIN = {"VGG16": "d1-vgg16-svm-pooled", "ResNet-50": "d1-resnet50-svm-pooled"}
 # As the source prints them: network, cut, split, accuracy.
 PUBLISHED = (
@@ -58,21 +64,41 @@ class Pair:
 
 @dataclass(frozen=True)
 class Depth:
-    """One network's study.
+    """One network's studies, of the same images.
 
     `cuts` stand in the order of execution, `scores` are by variant, cut and split, `answers` by
     variant and cut; `failed` are the messages of the runs that did not fit.
     """
 
     network: str
-    record: StudyRecord
+    records: list[StudyRecord]
     cuts: list[str]
     scores: dict[Variant, dict[str, dict[str, float]]]
     answers: dict[Variant, dict[str, np.ndarray]]
     failed: dict[str, str]
 
     def n(self, split: str) -> int:
-        return self.record.dataset.splits[split].n
+        return self.records[0].dataset.splits[split].n
+
+    @property
+    def test_images(self) -> str:
+        """Digest of the images that classifiers are compared on."""
+        return self.records[0].dataset.splits["test"].digest
+
+    def coverage(self) -> str:
+        """Return how many of the recipes' variants were run, and which sizes of which pooling."""
+        wanted = [load_study(name).axes for name in NETWORKS[self.network]]
+        total = sum(math.prod(map(len, axes.values())) for axes in wanted)
+        sizes: dict[str, list[int]] = {}
+        for variant in sorted(self.scores, key=lambda v: v.size):
+            of_pool = sizes.setdefault(variant.pool, [])
+            if variant.size not in of_pool:
+                of_pool.append(variant.size)
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for pool, found in sizes.items():
+            alike.setdefault(tuple(found), []).append(pool)
+        told = [f"{listed(pools)} at {listed(of_sizes)} px" for of_sizes, pools in alike.items()]
+        return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
 
     def best(self, variant: Variant, cuts: Iterable[str] | None = None) -> str:
         """Return the cut that is best on validation; test chooses nothing."""
@@ -83,31 +109,46 @@ class Depth:
 def read_depth(reports: Path) -> dict[str, Depth]:
     """Return the studies that are there, by network."""
     found = {}
-    for network, name in NETWORKS.items():
-        record = record_of(reports / name)
-        if not isinstance(record, StudyRecord):
+    for network, names in NETWORKS.items():
+        records = [record_of(reports / name) for name in names]
+        studies = [record for record in records if isinstance(record, StudyRecord)]
+        if not studies:
             continue
-        scores: dict[Variant, dict[str, dict[str, float]]] = {}
-        answers: dict[Variant, dict[str, np.ndarray]] = {}
-        bits = read_answers(reports / name, record)
-        for row in record.rows:
-            if row.state == "failed":
-                continue
-            variant = variant_of(row)
-            scores.setdefault(variant, {})[row.label] = row.top1
-            if (row.run, row.label) in bits:
-                answers.setdefault(variant, {})[row.label] = bits[row.run, row.label]
-        failed = {row.run: row.message or "" for row in record.rows if row.state == "failed"}
-        found[network] = Depth(
-            network, record, list(record.recipe["cuts"]), scores, answers, failed
-        )
+        depth = Depth(network, studies, list(studies[0].recipe["cuts"]), {}, {}, {})
+        for record in studies:
+            if record.dataset.splits["test"].digest != depth.test_images:
+                raise FeatxError(
+                    f"{record.name} is of other test images than {studies[0].name}: they are "
+                    "compared with each other. Run one of them again."
+                )
+            _take(depth, record, read_answers(reports / record.name, record))
+        found[network] = depth
     return found
+
+
+def _take(depth: Depth, record: StudyRecord, bits: Mapping[Key, np.ndarray]) -> None:
+    """Add the runs of a study to what is known of its network."""
+    for row in record.rows:
+        if row.state == "failed":
+            depth.failed[row.run] = row.message or ""
+            continue
+        variant = variant_of(row)
+        depth.scores.setdefault(variant, {})[row.label] = row.top1
+        if (row.run, row.label) in bits:
+            depth.answers.setdefault(variant, {})[row.label] = bits[row.run, row.label]
 
 
 def variant_of(row: StudyRow) -> Variant:
     values = row.settings
     C = "chosen" if values["C"] == "auto" else f"{float(values['C']):g}"
-    return Variant(values["image_size"], values["pool"], values["standardize"], values["head"], C)
+    # The studies of flattened features vary no pooling.
+    return Variant(
+        values["image_size"],
+        values.get("pool", "flatten"),
+        values["standardize"],
+        values["head"],
+        C,
+    )
 
 
 def pair(a: np.ndarray, b: np.ndarray) -> Pair:
@@ -150,6 +191,12 @@ def _agrees(score: float, n: int, published: float) -> bool:
     return low <= published + ROUNDING and published - ROUNDING <= high
 
 
+def listed(items: Sequence[object]) -> str:
+    """Return ``a, b and c``."""
+    *most, last = map(str, items)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def with_interval(score: float, n: int) -> str:
     low, high = wilson(round(score * n), n)
     return f"{score:.3f} ({low:.3f} to {high:.3f})"
@@ -181,7 +228,7 @@ def resnet_beats_vgg(found: Mapping[str, Depth]) -> list[Tested]:
     if set(found) != set(NETWORKS):
         return []
     vgg, resnet = found["VGG16"], found["ResNet-50"]
-    if vgg.record.dataset.splits["test"].digest != resnet.record.dataset.splits["test"].digest:
+    if vgg.test_images != resnet.test_images:
         return []
 
     def two(variant: Variant) -> tuple[np.ndarray, np.ndarray] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,12 @@ EXPERIMENTS = {
     ),
     "d1-depth": Experiment(
         "D1's cuts over input sizes, poolings, standardizations and heads",
-        (Run("d1-depth-vgg16"), Run("d1-depth-resnet50")),
+        (
+            Run("d1-depth-vgg16"),
+            Run("d1-depth-resnet50"),
+            Run("d1-depth-resnet50-flatten"),
+            Run("d1-depth-vgg16-flatten"),
+        ),
     ),
     "d1-ten": Experiment("all ten classes, the usual linear probe", (Run("d1-ten"),)),
     "d2": Experiment(
@@ -93,12 +98,16 @@ class Places:
 
 
 def chosen_settings(
-    run: Run, places: Places, *, limit: int | None = None, sizes: tuple[int, ...] = ()
+    run: Run,
+    places: Places,
+    *,
+    limit: int | None = None,
+    some: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the fields that ``featx run`` is given beside the recipe.
 
-    Input sizes are chosen only where the recipe varies them; those that a report holds already
-    stay in it.
+    `some` are values of fields to run, where the recipe varies these fields; those that a report
+    holds already stay in it.
     """
     plain = load_study(run.recipe, run.settings)
     settings: dict[str, Any] = {"name": run.report, "out": str(places.out), **run.settings}
@@ -110,10 +119,17 @@ def chosen_settings(
         settings["weights"] = str(weights)
     if limit is not None:
         settings["limit"] = limit
-    if sizes and "image_size" in plain.axes:
-        record = record_of(places.out / run.report)
-        there = record.axes.get("image_size", []) if isinstance(record, StudyRecord) else []
-        settings["image_size"] = sorted({*sizes, *there})
+    record = record_of(places.out / run.report)
+    there = record.axes if isinstance(record, StudyRecord) else {}
+    for name, values in (some or {}).items():
+        if name in plain.axes:
+            wanted = [*there.get(name, []), *values]
+            # In the recipe's order, whatever was run first.
+            known = [value for value in plain.axes[name] if value in wanted]
+            settings[name] = known + [v for v in dict.fromkeys(wanted) if v not in known]
+    for name, values in there.items():
+        if some and name in plain.axes and name not in some:
+            settings[name] = values
     return settings
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
+from featx.backbones.operators import watching_operators
 from featx.backbones.probe import BATCH, on_meta
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def _watch(
 ) -> Folds:
     """Run `forward` and note who takes what a convolution puts out."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
     name_of = {id(module): name for name, module in model.named_modules()}
@@ -96,20 +96,15 @@ def _watch(
     same: dict[str, str] = {}
     refused: set[str] = set()
 
-    class Uses(TorchDispatchMode):
-        """Refuses a module when an operator takes its weights or its output somewhere else."""
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            here = running[-1] if running else ""
-            for leaf in tree_leaves((args, kwargs)):
-                if weight_of.get(id(leaf), here) != here:
-                    refused.add(weight_of[id(leaf)])
-                conv = output_of.get(id(leaf))
-                if conv is not None and norms.get(conv) != here:
-                    refused.add(conv)
-            return func(*args, **(kwargs or {}))
+    def refuse_others(arguments: list[Any]) -> None:
+        # A module whose weights or output an operator takes somewhere else.
+        here = running[-1] if running else ""
+        for leaf in arguments:
+            if weight_of.get(id(leaf), here) != here:
+                refused.add(weight_of[id(leaf)])
+            conv = output_of.get(id(leaf))
+            if conv is not None and norms.get(conv) != here:
+                refused.add(conv)
 
     def before(module: nn.Module, args: Any) -> None:
         name = name_of[id(module)]
@@ -137,7 +132,7 @@ def _watch(
         for module in model.modules():
             handles.append(module.register_forward_pre_hook(before))
             handles.append(module.register_forward_hook(after))
-        with torch.no_grad(), Uses():
+        with torch.no_grad(), watching_operators(before=refuse_others):
             result = forward(torch.zeros(BATCH, 3, *image_size, device=device))
     finally:
         for handle in handles:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from featx.backbones.operators import watching_operators
 from featx.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -235,28 +236,26 @@ def _watch(
     """Run `forward` under hooks that write down what each module does."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import flop_registry
 
     found = Trace(image_size)
-    counter = FlopCounterMode(display=False)
     unused = {id(parameter): name for name, parameter in parameters.items()}
-    used = 0
+    used = flops = 0
 
-    class UseCounter(TorchDispatchMode):
-        """Notes a parameter when an operator first takes it: some modules never run themselves."""
+    def note_use(arguments: list[Any]) -> None:
+        # Some modules with parameters never run themselves: an operator takes these.
+        nonlocal used
+        for leaf in arguments:
+            name = unused.pop(id(leaf), None)
+            if name is not None:
+                used += leaf.numel()
+                found.first_use[name] = len(found.seen)
 
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            nonlocal used
-            for leaf in tree_leaves((args, kwargs)):
-                name = unused.pop(id(leaf), None)
-                if name is not None:
-                    used += leaf.numel()
-                    found.first_use[name] = len(found.seen)
-            return func(*args, **(kwargs or {}))
+    def add_up(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # By the formulas of torch's own counter, which would import the compiler.
+        nonlocal flops
+        if formula := flop_registry.get(func.overloadpacket):
+            flops += formula(*args, **kwargs, out_val=output)
 
     def hook_for(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -267,8 +266,8 @@ def _watch(
                     order=len(found.seen),
                     output=tuple(output.shape) if is_tensor else None,
                     output_type=type(output).__name__,
-                    # The counter's unit is one multiplication or one addition.
-                    multiply_adds=counter.get_total_flops() // 2 // BATCH,
+                    # The formulas' unit is one multiplication or one addition.
+                    multiply_adds=flops // 2 // BATCH,
                     n_parameters=used,
                 )
 
@@ -278,9 +277,13 @@ def _watch(
     try:
         for name, module in model.named_modules():
             handles.append(module.register_forward_hook(hook_for(name)))
-        # no_grad, not inference_mode: the counter does not see through the latter's linear layers.
-        # The plain attention kernel is the one it can count on every device.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, UseCounter():
+        # no_grad, not inference_mode: the latter hands over linear layers whole, without a formula.
+        # The plain attention kernel is the one that can be counted on every device.
+        with (
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            watching_operators(before=note_use, after=add_up),
+        ):
             forward(torch.zeros(BATCH, 3, *image_size, device=device))
     finally:
         for handle in handles:

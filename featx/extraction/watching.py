@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featx.backbones.operators import watching_operators
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -89,7 +91,6 @@ def memory_between(model: nn.Module, modules: Sequence[str], x: torch.Tensor) ->
     Under the empty name: behind the last module.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
     # Storages of weights are not the pass's.
@@ -111,17 +112,11 @@ def memory_between(model: nn.Module, modules: Sequence[str], x: torch.Tensor) ->
         nonlocal live
         live -= held.pop(key)
 
-    class Watch(TorchDispatchMode):
-        """Counts a storage from the operator that makes it until it is freed."""
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            out = func(*args, **(kwargs or {}))
-            for leaf in tree_leaves(out):
-                if isinstance(leaf, torch.Tensor):
-                    take(leaf)
-            return out
+    def count(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # A storage counts from the operator that makes it until it is freed.
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                take(leaf)
 
     class Marks:
         """Notes the peak at each module's end, and begins anew."""
@@ -132,8 +127,8 @@ def memory_between(model: nn.Module, modules: Sequence[str], x: torch.Tensor) ->
 
     marks = Marks()
     take(x)
-    # no_grad, not inference_mode: the mode does not see inside the latter's composite operators.
-    with torch.no_grad(), marking(model, modules, marks), Watch():
+    # no_grad, not inference_mode: composite operators are to be seen inside.
+    with torch.no_grad(), marking(model, modules, marks), watching_operators(after=count):
         model(x)
         marks.mark("")
     return found

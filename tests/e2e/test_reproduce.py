@@ -77,10 +77,10 @@ def test_an_experiment_runs_once_goes_on_and_runs_again_when_asked(
 ) -> None:
     (tmp_path / "few.yaml").write_text(STUDY)
     report = tmp_path / "reports" / "few"
-    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32", "--dry-run")
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--some", "image_size=32", "--dry-run")
     assert (code, report.exists()) == (0, False)
     assert "few: to run; there is no record to say how long it takes." in said
-    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32")
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--some", "image_size=32")
     assert code == 0
     record = read_record(report)
     assert isinstance(record, StudyRecord)
@@ -95,21 +95,21 @@ def test_an_experiment_runs_once_goes_on_and_runs_again_when_asked(
 
     # Complete: nothing runs, and the last run's time and machine are told.
     before = (report / "results.json").read_bytes()
-    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32")
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--some", "image_size=32")
     assert (code, (report / "results.json").read_bytes()) == (0, before)
     assert "few: complete, skipped; last time" in said
     assert f"{record.environment.cpu}, {record.environment.n_cpus} cores" in said
 
     # Another size goes on, and what was there stays in the table.
-    code, said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "48", "--dry-run")
+    code, said = call(bench, monkeypatch, capsys, tmp_path, "--some", "image_size=48", "--dry-run")
     assert "few: 4 of 9 done" in said
     # A record without predictions came with the checkout, and was not run here.
     run = next((report / "runs").iterdir())
     (run / "predictions.safetensors").rename(run / "kept")
-    assert "few: 3 of 5 done" in call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32",
-                                      "--dry-run")[1]  # fmt: skip
+    small = ("--some", "image_size=32", "--dry-run")
+    assert "few: 3 of 5 done" in call(bench, monkeypatch, capsys, tmp_path, *small)[1]
     (run / "kept").rename(run / "predictions.safetensors")
-    said = call(bench, monkeypatch, capsys, tmp_path, "--sizes", "32", "--again", "--dry-run")[1]
+    said = call(bench, monkeypatch, capsys, tmp_path, *small, "--again")[1]
     assert "few: to run; last time" in said
     assert len(list((report / "runs").glob("*/results.json"))) == 4
 
@@ -154,7 +154,9 @@ def test_weight_files_are_found_by_network_and_tag(bench, tmp_path: Path) -> Non
     }
 
 
-def depth_study(folder: Path, network: str, cuts: list[str], wrong: dict[str, dict[str, int]]):
+def depth_study(
+    folder: Path, network: str, cuts: list[str], wrong: dict[str, dict[str, int]], suffix: str = ""
+) -> None:
     """Write a study of one size: `wrong[C][cut]` test images of 1,000 are wrong, the first ones."""
     from safetensors.numpy import save_file
 
@@ -163,7 +165,9 @@ def depth_study(folder: Path, network: str, cuts: list[str], wrong: dict[str, di
     rows, arrays = [], {}
     for C, of_cut in wrong.items():
         for cut, n_wrong in of_cut.items():
-            settings = {"image_size": 32, "pool": "avg", "standardize": "train", "head": "svm"}
+            settings = {"image_size": 32, "standardize": "train", "head": "svm"}
+            if not suffix:
+                settings["pool"] = "avg"
             run = f"run-{C}"
             score = 1 - n_wrong / n
             arrays[f"{run}|{cut}"] = np.packbits(np.arange(n) >= n_wrong)
@@ -174,7 +178,7 @@ def depth_study(folder: Path, network: str, cuts: list[str], wrong: dict[str, di
                     folder=f"runs/{run}",
                 ).model_dump()
             )  # fmt: skip
-    name = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}[network]
+    name = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}[network] + suffix
     record = like | {
         "name": name, "task": "probe", "axes": {"image_size": [32], "C": list(wrong)},
         "rows": rows, "spreads": [], "curves": [], "recipe": {"cuts": cuts, "name": name},
@@ -219,13 +223,47 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert costs["ResNet-50, avg"].worse == 1
 
     page = bench.results.page(known)
-    assert "ResNet-50 was run at 32 px; not run yet: 64, 96, 128, 224 px." in page
+    # 5 sizes, 4 poolings, 2 ways to standardize, 2 heads, 2 values of C.
+    assert "ResNet-50: 2 of 160 variants were run: avg at 32 px." in page
     assert "conv5_block3_out` at 32 px (0.900)" in bench.results.opening(known)
     # A figure is drawn of what is there, and a missing record is never a number.
     assert {"d1-depth.png"} == set(bench.results.pictures(known))
     for experiment in ("d1-ten", "d2"):
         assert f"Not run yet: `make reproduce EXPERIMENT={experiment}`" in page
     bench.results.pictures(known)["d1-depth.png"]().savefig(tmp_path / "figure.png")
+
+    # Flattened features are a study of their own, and the same network's.
+    depth_study(tmp_path, "VGG16", vgg, {"auto": few}, "-flatten")
+    known = bench.results.facts(tmp_path)
+    assert "VGG16: 3 of 160 variants were run: avg and flatten at 32 px." in bench.results.page(
+        known
+    )
+    assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
+    path = tmp_path / "d1-depth-vgg16-flatten" / "results.json"
+    record = json.loads(path.read_text())
+    record["dataset"]["splits"]["test"]["digest"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(FeatxError, match="d1-depth-vgg16-flatten is of other test images"):
+        bench.results.facts(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["image_size", "=32", "image_size="])
+def test_a_part_of_a_study_is_a_field_and_values(bench, capsys, monkeypatch, text: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "d1-depth", "--some", text])
+    with pytest.raises(SystemExit):
+        bench.reproduce.main()
+    assert f"'{text}' is not FIELD=VALUE,VALUE" in capsys.readouterr().err
+
+
+def test_parts_of_a_study_stand_in_the_recipes_order(bench, tmp_path: Path) -> None:
+    run = bench.experiments.Run("d1-depth-vgg16")
+    places = bench.experiments.Places(None, None, None, tmp_path)
+    some = {"image_size": [96, 32], "head": ["svm"], "epochs": [3]}
+    settings = bench.experiments.chosen_settings(run, places, some=some)
+    assert settings["image_size"] == [32, 96]
+    assert settings["head"] == ["svm"]
+    # The recipe varies no epochs, and all values of the other fields run.
+    assert not {"epochs", "pool"} & set(settings)
 
 
 def test_the_claims_of_d1s_plain_runs_are_differences_of_their_records(bench) -> None:
