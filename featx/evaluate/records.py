@@ -90,6 +90,9 @@ class CutRecord(StrictRecord):
 class ResultRecord(StrictRecord):
     """One head on one cut. See `featx.heads.Fit` for the solver's fields.
 
+    `all_fits_s` are the seconds of everything that led to this head: every value of C with its
+    score, and the refit.
+
     `accuracy` repeats the accuracy of every split of `splits`, for those who read the JSON by eye.
     """
 
@@ -103,6 +106,7 @@ class ResultRecord(StrictRecord):
     duality_gap: float | None = None
     objective: float | None = None
     fit_s: float
+    all_fits_s: float | None = None
     head_file: str | None = None
     refit_on: Literal["train", "train+val"] = "train"
     messages: list[str] = Field(default_factory=list)

@@ -211,8 +211,10 @@ class ApproachRecord(StrictRecord):
     """One approach of a comparison.
 
     `approach` is ``probe``, ``frozen``, ``lp-ft``, ``finetune`` or ``scratch``; `what` the cut or
-    the network. `train_s` is the time of fitting or training without extraction (`extract_s`),
-    `stored_bytes` what has to be kept to use it: head or model file, plus the backbone's weights.
+    the network. `train_s` and `extract_s` are what it takes to have the model from images: fitting
+    or training, with all that is tried on the validation images; and reading and extracting these
+    and the training images, at the rate of what was not cached. Test images cost nothing here.
+    `stored_bytes` is what has to be kept to use it: head or model file, and the backbone's weights.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,8 @@ class CutFit:
         Predicted labels per split: validation (by the head fitted on train alone) and test.
     scores : dict of str to ndarray of shape (n, n_classes), float64
         The heads' outputs per split, a column per class of the head.
+    all_fits_s : float
+        Seconds of everything that led to the head: reading, every value of C, its score, the refit.
     """
 
     head: LinearHead
@@ -58,6 +61,15 @@ class CutFit:
     refit_on: str
     predictions: dict[str, np.ndarray]
     scores: dict[str, np.ndarray]
+    all_fits_s: float
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The fits of a job with their scores, and the seconds of all of it."""
+
+    fits: list[tuple[Fit, float]]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -126,17 +138,21 @@ def fit_cuts(
     found = {}
     refits = {}
     for cut, sets in features.items():
-        fits = {fit.C: (fit, score) for path in paths for fit, score in done[cut, path]}
+        fits = {fit.C: (fit, score) for path in paths for fit, score in done[cut, path].fits}
         choice = pick_C({C: score for C, (_, score) in fits.items()}) if chooses else None
         C = choice.C if choice else values[0]
         found[cut] = (fits[C][0], choice)
         if recipe.refit and "val" in sets:
             refits[cut, C] = replace(jobs[cut, paths[0]], Cs=(C,), on_val=False, refit=True)
-    refitted = {
-        cut: fits[0][0] for (cut, _), fits in _run_jobs(refits, n_jobs, "refit", progress).items()
-    }
+    seconds = {cut: sum(done[cut, path].seconds for path in paths) for cut in features}
+    refitted = {}
+    for (cut, _), again in _run_jobs(refits, n_jobs, "refit", progress).items():
+        refitted[cut] = again.fits[0][0]
+        seconds[cut] += again.seconds
     return {
-        cut: _finish(features[cut], recipe, class_names, fit, choice, refitted.get(cut))
+        cut: _finish(
+            features[cut], recipe, class_names, fit, choice, refitted.get(cut), seconds[cut]
+        )
         for cut, (fit, choice) in found.items()
     }
 
@@ -186,7 +202,7 @@ def jobs_that_fit(
 
 def _run_jobs(
     jobs: Mapping[Any, _Job], n_jobs: int, label: str, progress: Progress
-) -> dict[Any, list[tuple[Fit, float]]]:
+) -> dict[Any, _Done]:
     """Run fits, in worker processes when there is more than one at a time."""
     if not jobs:
         return {}
@@ -203,18 +219,19 @@ def _run_jobs(
             results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
                 delayed(_named)(name, job) for name, job in jobs.items()
             )
-            for name, fits in results:
-                done[name] = fits
-                advance(len(fits))
+            for name, of_job in results:
+                done[name] = of_job
+                advance(len(of_job.fits))
     return done
 
 
-def _named(name: Any, job: _Job) -> tuple[Any, list[tuple[Fit, float]]]:
+def _named(name: Any, job: _Job) -> tuple[Any, _Done]:
     return name, _fit_job(job, lambda n: None)
 
 
-def _fit_job(job: _Job, advance: Callable[[int], None]) -> list[tuple[Fit, float]]:
+def _fit_job(job: _Job, advance: Callable[[int], None]) -> _Done:
     """Fit one head at each C; score it on validation when C is to be chosen."""
+    start = time.perf_counter()
     recipe, store = job.recipe, FeatureStore(job.store)
     sets = {split: _open(store, key) for split, key in job.keys.items()}
     scalers = _scalers(sets, recipe, refit=job.refit)
@@ -240,7 +257,7 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> list[tuple[Fit, float
         scores = [found[fit.C] for fit in fits]
     elif job.on_val:
         scores = _accuracies(fits, FeatureRows([(sets["val"], scalers["val"])]), sets["val"].y)
-    return list(zip(fits, scores, strict=True))
+    return _Done(list(zip(fits, scores, strict=True)), time.perf_counter() - start)
 
 
 class _Counter:
@@ -301,6 +318,7 @@ def _finish(
     fit: Fit,
     choice: Choice | None,
     refitted: Fit | None,
+    seconds: float,
 ) -> CutFit:
     """Predict validation with the head fitted on train, and test, once, with the final head."""
     scores = {}
@@ -328,4 +346,5 @@ def _finish(
         refit_on="train" if refitted is None else "train+val",
         predictions={split: final.classes[s.argmax(axis=1)] for split, s in scores.items()},
         scores=scores,
+        all_fits_s=seconds,
     )

@@ -118,6 +118,7 @@ def _result(prepared: Prepared, cut: str, fitted: CutFit, head_file: str) -> Res
         duality_gap=fit.duality_gap,
         objective=fit.objective,
         fit_s=fit.fit_s,
+        all_fits_s=fitted.all_fits_s,
         head_file=head_file,
         refit_on=fitted.refit_on,
         messages=list(fit.messages),

@@ -103,6 +103,40 @@ def test_costs_are_those_of_what_is_used(tmp_path: Path) -> None:
     assert "6 epochs" in by_name["scratch-conv2"].settings
 
 
+def test_times_are_those_from_images_to_the_model(tmp_path: Path) -> None:
+    recipe = comparison(
+        tmp_path,
+        approaches=["probe", "frozen", "lp-ft", "scratch"],
+        test_each_epoch=False,
+        C="auto",
+    )
+    record = featx.run(recipe)
+    by_name = {a.name: a for a in record.approaches}
+    runs = {
+        run.recipe.run_name: read_record(run.recipe.report_path) for run in compared_runs(recipe)
+    }
+    n = {name: split.n for name, split in record.dataset.splits.items()}
+    needed = n["train"] + n["val"]
+    probe = runs["probe"]
+    for result in probe.results:
+        row = by_name[f"probe {result.cut}"]
+        # All values of C, not the last step alone; extraction without the test images.
+        assert row.train_s == result.all_fits_s > result.fit_s
+        assert row.extract_s == pytest.approx(needed / probe.timing["images_per_s"])
+    scratch = runs["scratch-conv2"]
+    assert by_name["scratch-conv2"].train_s == pytest.approx(
+        sum(epoch.seconds + epoch.evaluation_s for epoch in scratch.history)
+    )
+    assert by_name["scratch-conv2"].extract_s == pytest.approx(
+        needed / sum(n.values()) * scratch.timing["read_s"]
+    )
+    # LP-FT finds the frozen network's features in the cache, and they were not free.
+    assert by_name["lp-ft"].extract_s >= by_name["frozen"].extract_s > 0
+    assert (
+        by_name["lp-ft"].train_s > runs["lp-ft"].timing["train_s"] + runs["lp-ft"].timing["head_s"]
+    )
+
+
 def test_a_setting_that_one_approach_uses_is_fine(tmp_path: Path) -> None:
     recipe = comparison(tmp_path, momentum=0.5, per_approach={"scratch": {"optimizer": "sgd"}})
     runs = {run.approach: run.recipe for run in compared_runs(recipe)}
