@@ -11,39 +11,48 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from published import depth, figures, others
+from published import claims, depth, figures, others
+from published.words import listed, points
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
 PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
 README = ROOT / "README.md"
-CLAIMS = {"VGG16": "VGG16: the best earlier cut beats the last", "ResNet-50": "ResNet-50: the same"}
+CLAIMS = {name: f"{name}: the best earlier cut beats the last" for name in depth.NETWORKS}
+BETTER = "ResNet-50's best cut beats VGG16's"
 
 
 def facts(reports: Path = REPORTS) -> dict[str, Any]:
     """Return everything that the page says, from the records that are there."""
     found = depth.read_depth(reports)
-    tested = {CLAIMS[name]: depth.intermediate_beats_last(each) for name, each in found.items()}
-    tested["ResNet-50's best cut beats VGG16's"] = depth.resnet_beats_vgg(found)
+    tested = {CLAIMS[name]: claims.intermediate_beats_last(each) for name, each in found.items()}
+    tested[BETTER] = claims.resnet_beats_vgg(found)
     tested = {claim: tests for claim, tests in tested.items() if tests}
-    plain, plain_records = depth.plain_claims(reports)
-    costs = depth.cost_of_C(found)
+    plain, plain_records = claims.plain_claims(reports)
+    costs = claims.cost_of_C(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
     networks = others.read_networks(reports)
-    return {
+    known = {
         "depth": found,
         "depth_records": [record for each in found.values() for record in each.records],
         "published_rows": depth.published_rows(found),
         "tested": tested,
-        "claims": depth.claims_by_size(tested) if tested else None,
+        "claims": claims.claims_by_size(tested) if tested else None,
+        "choices": claims.claims_by_choice(tested) if tested else None,
+        "one_variant": depth.one_variant_for_all(found),
+        "shown": depth.shown_variants(found),
         "plain": plain,
         "plain_records": plain_records,
-        "missing_networks": [name for name in depth.NETWORKS if found and name not in found],
+        "missing_networks": [
+            name for name in (depth.VGG16, depth.RESNET50) if found and name not in found
+        ],
         "costs": costs,
         "cost_rows": [cost.cells() for cost in costs],
         "ten": ten,
@@ -51,23 +60,15 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "networks": networks,
         "network_records": [each.record for each in networks.values()],
         "network_rows": [each.cells() for each in networks.values()],
+        "approaches": others.approach_rows(networks) if networks else None,
         "crossing": others.crossing(networks) if networks else "",
         "missing_networks_runs": [name for name in others.NETWORKS if name not in networks],
         "d2": d2,
         "d2_rows": d2.rows(others.D2_PUBLISHED, 2) if d2 else [],
-        "d2_words": _d2_words(d2) if d2 else "",
+        "d2_words": others.d2_words(d2) if d2 else "",
         "made_by": others.made_by,
     }
-
-
-def _d2_words(d2: others.BySize) -> str:
-    """Return what the input size does, in a sentence."""
-    first, *larger = d2.test
-    reached = f"It reaches {d2.test[first]:.3f} at {first} px"
-    if not larger:
-        return f"{reached}."
-    gains = [f"{100 * (d2.test[size] - d2.test[first]):.0f}" for size in larger]
-    return f"{reached}, and gains {depth.listed(gains)} points at {depth.listed(larger)} px."
+    return known | {"short": in_short(known)}
 
 
 def page(known: dict[str, Any]) -> str:
@@ -83,56 +84,84 @@ def page(known: dict[str, Any]) -> str:
 
 
 def opening(known: dict[str, Any]) -> str:
-    """Return the README's picture and the three sentences beside it."""
-    sentences = []
-    if known["depth"]:
-        picture = "![Test accuracy by cut, a line per input size](docs/images/d1-depth.png)"
-        sentences += [_best_words(known["depth"]), _claim_words(known["tested"])]
-    else:
-        picture = (
-            "![Test accuracy of a frozen ResNet-18 against input size]"
-            "(docs/images/d2-input-size.png)"
-        )
-    if known["d2"]:
-        sentences.append(
-            "A linear head on a frozen ResNet-18 is not held back by depth, as experiment D2 has "
-            f"it, but by 32 px inputs: {_lower(known['d2_words'])}"
-        )
-    if known["networks"]:
-        sentences.append(known["crossing"])
-    told = " ".join(sentence for sentence in sentences if sentence)
+    """Return the README's picture and the sentences beside it: three at most."""
+    name, alt = (
+        ("d1-depth.png", "Test accuracy by cut, a line per input size")
+        if known["shown"]
+        else ("d2-input-size.png", "Test accuracy of a frozen ResNet-18 against input size")
+    )
     more = (
         "[Results](docs/results.md): what was found on real images, each figure with its command."
     )
-    return f"{picture}\n\n{told} {more}\n"
+    return f"![{alt}](docs/images/{name})\n\n{' '.join(known['short'][:3])}\n\n{more}\n"
+
+
+def in_short(known: dict[str, Any]) -> list[str]:
+    """Return what was found, a sentence or two each, the most important first."""
+    told = [_best_words(known), _claim_words(known["tested"])]
+    if known["networks"]:
+        told.append(f"Against fine-tuning all of ResNet-50 at 64 px: {_lower(known['crossing'])}")
+    if known["costs"]:
+        told.append(_cost_words(known["costs"]))
+    if known["d2"]:
+        told.append(f"A linear layer on a frozen ResNet-18 (D2): {_lower(known['d2_words'])}")
+    return [sentence for sentence in told if sentence]
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _best_words(found: dict[str, depth.Depth]) -> str:
-    """Return the best cut of each network at every size that the picture shows, in a sentence."""
-    shown = depth.shown_variants(found)
+def _best_words(known: dict[str, Any]) -> str:
+    """Return the best cut of each network at the largest size that is shown, and what it gains."""
+    shown = known["shown"]
     if not shown:
         return ""
-    first, last = min(shown), max(shown)
+    size = max(shown)
     parts = []
-    for name, each in found.items():
-        told = []
-        for size in dict.fromkeys((first, last)):
-            cut = each.best(shown[size])
-            told.append(f"`{cut}` at {size} px ({each.scores[shown[size]][cut]['test']:.3f})")
-        parts.append(f"{name}'s is {' and '.join(told)}")
-    return f"Where do dog, frog, horse, ship and truck separate best? {'; '.join(parts)}."
+    for name, each in known["depth"].items():
+        variant = shown[size]
+        cut, last = each.best(variant), each.cuts[-1]
+        text = f"at `{cut}` of {name} ({each.scores[variant][cut]['test']:.3f} on test"
+        answers = each.answers.get(variant, {})
+        if cut != last and {cut, last} <= set(answers):
+            gain = claims.pair(answers[cut], answers[last])
+            text += (
+                f", {points(gain.difference)} points, {points(gain.low)} to {points(gain.high)}, "
+                "beside the last cut"
+            )
+        parts.append(f"{text})")
+    return f"At {size} px, dog, frog, horse, ship and truck separate best {listed(parts)}."
 
 
-def _claim_words(tested: dict[str, list[depth.Tested]]) -> str:
-    tests = [t for claim, each in tested.items() if claim in CLAIMS.values() for t in each]
-    if not tests:
-        return ""
-    holds = sum(t.verdict == "holds" for t in tests)
-    return f"An intermediate cut beats the last one in {holds} of {len(tests)} variants tested."
+def _claim_words(tested: dict[str, list[claims.Tested]]) -> str:
+    """Return in how many variants the two claims of D1 hold, in a sentence."""
+    both = {
+        "an earlier cut beats the last one": [
+            t for claim, each in tested.items() if claim in CLAIMS.values() for t in each
+        ],
+        "ResNet-50 beats VGG16": tested.get(BETTER, []),
+    }
+    parts = []
+    for claim, tests in both.items():
+        counts = Counter(t.verdict for t in tests)
+        if tests:
+            parts.append(
+                f"{claim} in {counts['holds']} of {len(tests)} variants tested (the reverse in "
+                f"{counts['reversed']})"
+            )
+    return f"D1's two claims: {'; '.join(parts)}." if parts else ""
+
+
+def _cost_words(costs: list[claims.Cost]) -> str:
+    """Return what a fixed C cost, in a sentence."""
+    differences = [d for cost in costs for d in cost.differences]
+    better = sum(cost.better for cost in costs)
+    return (
+        f"C chosen on validation instead of C = 12 gives the SVM {points(median(differences))} "
+        f"points in the middle, {points(max(differences))} at most; it is better in {better} of "
+        f"{len(differences)} pairs."
+    )
 
 
 def readme(text: str, known: dict[str, Any]) -> str:
@@ -144,7 +173,7 @@ def readme(text: str, known: dict[str, Any]) -> str:
 def pictures(known: dict[str, Any]) -> dict[str, Any]:
     """Return what draws each figure of the page that there are records for."""
     drawn: dict[str, Any] = {}
-    if known["depth"] and depth.shown_variants(known["depth"]):
+    if known["shown"]:
         drawn["d1-depth.png"] = lambda: figures.draw_depth(known["depth"])
     if known["ten"]:
         drawn["ten-classes.png"] = lambda: figures.draw_by_size(

@@ -52,6 +52,12 @@ EXPERIMENTS = {
             Run("d1-depth-resnet50"),
             Run("d1-depth-resnet50-flatten"),
             Run("d1-depth-vgg16-flatten"),
+            # Keras' VGG16 has the source's weights; torchvision's own are others.
+            Run(
+                "d1-depth-vgg16",
+                "d1-depth-vgg16-v1",
+                {"weights": "IMAGENET1K_V1", "preprocess": "torch"},
+            ),
         ),
     ),
     "d1-ten": Experiment("all ten classes, the usual linear probe", (Run("d1-ten"),)),

@@ -82,8 +82,9 @@ def draw_by_size(
         color=DARK, fontsize=9,
     )  # fmt: skip
     # The last label needs room.
-    low, high = min(sizes), max(sizes)
-    axes.set_xlim(low - 0.06 * (high - low), high + 0.26 * (high - low))
+    low, high = min(*sizes, size), max(*sizes, size)
+    width = max(high - low, 32)
+    axes.set_xlim(low - 0.06 * width, high + 0.26 * width)
     axes.margins(y=0.16)
     for at, score in zip(sizes, scores, strict=True):
         side = max(1, at // STRIDE)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featx.evaluate import ApproachRecord, ComparisonRecord, Record, StudyRecord
+from featx.evaluate import ApproachRecord, ComparisonRecord, Record, StudyRecord, holm
 from featx.recipes import PLACES, load_study
 from featx.text import human_seconds
 from published.answers import read_answers
-from published.depth import SIGNIFICANT, Pair, pair, points, with_interval
+from published.claims import SIGNIFICANT, Pair, pair
 from published.experiments import EXPERIMENTS, Run, hardware_of, record_of
+from published.words import listed, points, with_interval
 
 NETWORKS = ("networks-500", "networks-5000", "networks-20000")
 # ssl-transfer's supervised ResNet-50 on CIFAR-10, at this size.
@@ -45,6 +46,25 @@ class BySize:
         ]
 
 
+def d2_words(d2: BySize) -> str:
+    """Return what the input size does to D2's frozen network, in sentences."""
+    first, *larger = d2.test
+    own, published = D2_PUBLISHED
+    text = f"It reaches {d2.test[first]:.3f} at {first} px"
+    if first == own:
+        away = 100 * (d2.test[first] - published)
+        side = "above" if away >= 0 else "below"
+        text += f", {abs(away):.0f} points {side} the published figure, which stays unexplained"
+    text += "."
+    if larger:
+        gains = [points(d2.test[size] - d2.test[first]) for size in larger]
+        text += (
+            f" Larger inputs, at the same depth, give {listed(gains)} points more at "
+            f"{listed(larger)} px."
+        )
+    return text
+
+
 def read_sizes(reports: Path, name: str) -> BySize | None:
     record = record_of(reports / name)
     if not isinstance(record, StudyRecord):
@@ -57,13 +77,15 @@ def read_sizes(reports: Path, name: str) -> BySize | None:
 class Compared:
     """One comparison: its best probe and its best trained network, chosen on validation.
 
-    `pair` is the network minus the probe on the same test images, None without answers.
+    `pair` is the network minus the probe on the same test images, None without answers; `p` is its
+    p corrected for the number of comparisons.
     """
 
     record: ComparisonRecord
     probe: ApproachRecord
     tuned: ApproachRecord
     pair: Pair | None
+    p: float = 1.0
 
     @property
     def n_train(self) -> int:
@@ -71,7 +93,9 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        if self.pair is None or self.pair.p >= SIGNIFICANT:
+        if self.pair is None:
+            return "not tested"
+        if self.p >= SIGNIFICANT:
             return "not told apart"
         return "fine-tuning wins" if self.pair.difference > 0 else "the probe wins"
 
@@ -84,7 +108,7 @@ class Compared:
         if self.pair is None:
             return [*cells, "-"]
         interval = f"{points(self.pair.low)} to {points(self.pair.high)}"
-        p = "p < 0.001" if self.pair.p < 0.001 else f"p = {self.pair.p:.3f}"
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         return [*cells, f"{points(self.pair.difference)} ({interval}; {p}): {self.verdict}"]
 
 
@@ -108,7 +132,9 @@ def read_networks(reports: Path) -> dict[str, Compared]:
         keys = ((tuned.name, ""), (probe.name, probe.what))
         both = [answers[key] for key in keys if key in answers]
         found[name] = Compared(record, probe, tuned, pair(*both) if len(both) == 2 else None)
-    return found
+    tested = {name: each.pair.p for name, each in found.items() if each.pair is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True)) if tested else {}
+    return {name: replace(each, p=adjusted.get(name, 1.0)) for name, each in found.items()}
 
 
 def _best(record: ComparisonRecord, kinds: tuple[str, ...]) -> ApproachRecord | None:
@@ -117,13 +143,39 @@ def _best(record: ComparisonRecord, kinds: tuple[str, ...]) -> ApproachRecord | 
 
 
 def crossing(found: Mapping[str, Compared]) -> str:
-    """Return from how many images on fine-tuning beats the best probe, as far as was measured."""
+    """Return which of the best probe and the best fine-tuned network wins at which size."""
+    sizes: dict[str, list[str]] = {}
+    for each in sorted(found.values(), key=lambda c: c.n_train):
+        sizes.setdefault(each.verdict, []).append(f"{each.n_train:,}")
+    words = {
+        "the probe wins": "the linear head on cached features wins",
+        "fine-tuning wins": "fine-tuning wins",
+        "not told apart": "the two are not told apart",
+        "not tested": "the two were not tested",
+    }
+    told = [f"with {listed(n)} training images {words[verdict]}" for verdict, n in sizes.items()]
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def approach_rows(found: Mapping[str, Compared]) -> tuple[list[str], list[list[str]]]:
+    """Return one table of all: a row per approach, a column per number of training images."""
     ordered = sorted(found.values(), key=lambda c: c.n_train)
-    pays = [c.n_train for c in ordered if c.verdict == "fine-tuning wins"]
-    if pays:
-        return f"Fine-tuning beats the best probe from {pays[0]:,} training images on."
-    most = f"{ordered[-1].n_train:,}"
-    return f"Up to {most} training images fine-tuning does not beat the best probe."
+    names = dict.fromkeys(a.name for each in ordered for a in each.record.approaches)
+    rows = []
+    for name in names:
+        cells = [f"`{name}`"]
+        for each in ordered:
+            approach = next((a for a in each.record.approaches if a.name == name), None)
+            if approach is None:
+                cells.append("-")
+                continue
+            accuracy = f"{approach.splits['test'].accuracy:.3f}"
+            chosen = name in (each.probe.name, each.tuned.name)
+            shown = f"**{accuracy}**" if chosen else accuracy
+            cells.append(f"{shown}, {human_seconds(seconds(approach))}")
+        rows.append(cells)
+    return ["approach", *(f"{each.n_train:,} images" for each in ordered)], rows
 
 
 def made_by(experiment: str, records: list[Record]) -> str:
