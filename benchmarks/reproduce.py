@@ -29,15 +29,18 @@ from published.experiments import (
     EXPERIMENTS,
     Places,
     Run,
+    chosen_runs,
     chosen_settings,
     command_of,
     forget,
     hardware_of,
     progress_of,
     record_of,
+    refuse_unvaried,
     seconds_of,
 )
 
+from featx.errors import FeatxError, UsageError
 from featx.recipes import load_study
 from featx.text import human_seconds
 
@@ -48,6 +51,15 @@ INTERRUPTED = 130
 
 
 def main() -> int:
+    """Run what of an experiment is not complete yet; say what is wrong in a line."""
+    try:
+        return reproduce()
+    except FeatxError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+
+
+def reproduce() -> int:
     """Run what of an experiment is not complete yet."""
     args = _arguments()
     if args.experiment == "list":
@@ -55,12 +67,14 @@ def main() -> int:
             print(f"{name:<9} {experiment.about}")
             print(f"{'':<9} reports: {', '.join(run.report for run in experiment.runs)}")
         return 0
-    out = args.out or (SHORT if args.limit else REPORTS)
+    out = args.out or (SHORT if args.limit is not None else REPORTS)
     places = Places(args.data_dir, args.weights_dir, args.cache_dir, out)
+    runs = chosen_runs(args.experiment, args.only or ())
+    refuse_unvaried(runs, [name for name, _ in args.some])
+    if args.weights_dir is not None and not args.weights_dir.is_dir():
+        raise UsageError(f"--weights-dir {args.weights_dir} is no folder.")
     work = []
-    for run in EXPERIMENTS[args.experiment].runs:
-        if args.only and run.report not in args.only:
-            continue
+    for run in runs:
         settings = chosen_settings(run, places, limit=args.limit, some=dict(args.some))
         study = load_study(run.recipe, settings)
         done, of = progress_of(study)
@@ -78,12 +92,20 @@ def main() -> int:
         start = time.monotonic()
         code = _featx(command_of(run, settings))
         if code == INTERRUPTED:
-            print("Interrupted; the same command goes on with what is missing.")
+            print(
+                "Interrupted; the same command goes on with what is missing. `make tables` renders "
+                "what is there."
+            )
             return code
         if code:
             failed.append(run.report)
         else:
-            write_answers(out / run.report)
+            try:
+                write_answers(out / run.report)
+            except FeatxError as error:
+                print(f"Error: {error}", file=sys.stderr)
+                failed.append(run.report)
+                continue
             print(f"{run.report}: done in {human_seconds(time.monotonic() - start)}.")
     if out.resolve() == REPORTS:
         results.write()

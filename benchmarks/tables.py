@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+from featx.errors import FeatxError
 from featx.evaluate import RunRecord, StudyRecord, TrainingRecord, read_record, read_run
 from featx.report.text import published_values
 
@@ -73,7 +74,9 @@ def networks_table() -> str:
     for name, published in TRAININGS.items():
         record = read_record(ROOT / "reports" / name)
         assert isinstance(record, TrainingRecord)
-        test = record.splits["test"]
+        test = record.splits.get("test")
+        if test is None:
+            raise FeatxError(f"{name} has no accuracy on test ({record.state}). Run it again.")
         cells = [
             record.network.name.partition("/")[2],
             f"{record.dataset.splits['train'].n:,}",
@@ -109,13 +112,18 @@ def studies_table() -> str:
                 f"{record.dataset.splits['train'].n:,}",
                 str(max(row.epochs_run or 0 for row in rows)),
                 " / ".join(f"{value:.3f}" for value in published),
-                " / ".join(f"{v:.3f}" for v in (min(top1), sum(top1) / len(top1), max(top1)))
-                if len(top1) > 1
-                else f"{top1[0]:.3f}",
+                _spread(top1),
                 str(sum(row.state == "did not learn" for row in rows) or ""),
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    """Return minimum, mean and maximum, one value alone, or that there is none."""
+    if len(values) > 1:
+        return " / ".join(f"{v:.3f}" for v in (min(values), sum(values) / len(values), max(values)))
+    return f"{values[0]:.3f}" if values else "failed"
 
 
 TABLES = {"d1": d1_table, "networks": networks_table, "studies": studies_table}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, UsageError, quoted
 from featx.evaluate import ComparisonRecord, Record, StudyRecord, TrainingRecord, read_record
 from featx.pipeline import compared_runs, finished_record
 from featx.recipes import Recipe, Study, load_study
@@ -93,6 +93,39 @@ EXPERIMENTS = {
 }
 
 
+def chosen_runs(experiment: str, only: Collection[str]) -> tuple[Run, ...]:
+    """Return the runs of an experiment, or those of some reports.
+
+    Raises
+    ------
+    UsageError
+        For a report that it does not make.
+    """
+    runs = EXPERIMENTS[experiment].runs
+    names = [run.report for run in runs]
+    if unknown := [name for name in only if name not in names]:
+        raise UsageError(
+            f"{experiment} makes no report {quoted(unknown)}. It makes {quoted(names)}."
+        )
+    return tuple(run for run in runs if not only or run.report in only)
+
+
+def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:
+    """Refuse to run some values of a field that none of the runs varies.
+
+    Raises
+    ------
+    UsageError
+        Says what they vary.
+    """
+    varied = dict.fromkeys(name for run in runs for name in load_study(run.recipe).axes)
+    if unknown := [name for name in fields if name not in varied]:
+        raise UsageError(
+            f"{quoted(unknown)} does not vary in this experiment. What varies: "
+            f"{quoted(varied) or 'nothing'}."
+        )
+
+
 @dataclass(frozen=True)
 class Places:
     """Where images, weight files, features and reports are; None leaves it to featx."""
@@ -113,7 +146,7 @@ def chosen_settings(
     """Return the fields that ``featx run`` is given beside the recipe.
 
     `some` are values of fields to run, where the recipe varies these fields; those that a report
-    holds already stay in it.
+    of this machine holds already stay in it, in every combination.
     """
     plain = load_study(run.recipe, run.settings)
     settings: dict[str, Any] = {"name": run.report, "out": str(places.out), **run.settings}
@@ -126,7 +159,8 @@ def chosen_settings(
     if limit is not None:
         settings["limit"] = limit
     record = record_of(places.out / run.report)
-    there = record.axes if isinstance(record, StudyRecord) else {}
+    of_here = any((places.out / run.report).glob("runs/*/predictions.safetensors"))
+    there = record.axes if isinstance(record, StudyRecord) and of_here else {}
     for name, values in (some or {}).items():
         if name in plain.axes:
             wanted = [*there.get(name, []), *values]
