@@ -103,7 +103,9 @@ def studies_table() -> str:
         assert isinstance(record, StudyRecord)
         for group in dict.fromkeys(row.group for row in record.rows):
             rows = [row for row in record.rows if row.group == group]
-            published = published_values(record.recipe, [group], "top1")
+            published = published_values(
+                record.recipe, [group, str(record.recipe.get("network"))], "top1"
+            )
             top1 = [row.top1["test"] for row in rows if row.top1]
             cells = [
                 f"[{name}](reports/{name}/report.md)",
