@@ -69,7 +69,7 @@ def reproduce() -> int:
         return 0
     out = args.out or (SHORT if args.limit is not None else REPORTS)
     places = Places(args.data_dir, args.weights_dir, args.cache_dir, out)
-    runs = chosen_runs(args.experiment, args.only or ())
+    runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or ())
     refuse_unvaried(runs, [name for name, _ in args.some])
     if args.weights_dir is not None and not args.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {args.weights_dir} is no folder.")

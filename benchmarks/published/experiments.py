@@ -93,7 +93,7 @@ EXPERIMENTS = {
 }
 
 
-def chosen_runs(experiment: str, only: Collection[str]) -> tuple[Run, ...]:
+def chosen_runs(experiment: Experiment, only: Collection[str]) -> tuple[Run, ...]:
     """Return the runs of an experiment, or those of some reports.
 
     Raises
@@ -101,13 +101,12 @@ def chosen_runs(experiment: str, only: Collection[str]) -> tuple[Run, ...]:
     UsageError
         For a report that it does not make.
     """
-    runs = EXPERIMENTS[experiment].runs
-    names = [run.report for run in runs]
+    names = [run.report for run in experiment.runs]
     if unknown := [name for name in only if name not in names]:
         raise UsageError(
-            f"{experiment} makes no report {quoted(unknown)}. It makes {quoted(names)}."
+            f"This experiment makes no report {quoted(unknown)}. Valid: {quoted(names)}."
         )
-    return tuple(run for run in runs if not only or run.report in only)
+    return tuple(run for run in experiment.runs if not only or run.report in only)
 
 
 def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:

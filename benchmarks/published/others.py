@@ -59,7 +59,7 @@ def d2_words(d2: BySize) -> str:
     if larger:
         gains = [points(d2.test[size] - d2.test[first]) for size in larger]
         text += (
-            f" Larger inputs, at the same depth, give {listed(gains)} points more at "
+            f" Larger inputs, at the same depth, give {listed(gains)} points at "
             f"{listed(larger)} px."
         )
     return text

@@ -38,7 +38,9 @@ exhibits: false
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(REPO / "benchmarks"))
-    names = ("published.experiments", "published.answers", "published.depth", "published.others")
+    names = [
+        f"published.{name}" for name in ("experiments", "answers", "depth", "claims", "others")
+    ]
     short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
     yield SimpleNamespace(
         **short,
@@ -181,7 +183,8 @@ def depth_study(
     name = {"VGG16": "d1-depth-vgg16", "ResNet-50": "d1-depth-resnet50"}[network] + suffix
     record = like | {
         "name": name, "task": "probe", "axes": {"image_size": [32], "C": list(wrong)},
-        "rows": rows, "spreads": [], "curves": [], "recipe": {"cuts": cuts, "name": name},
+        "rows": rows, "spreads": [], "curves": [],
+        "recipe": {"cuts": cuts, "name": name, "pool": "flatten" if suffix else ["avg"]},
     }  # fmt: skip
     (folder / name).mkdir(parents=True)
     (folder / name / "results.json").write_text(json.dumps(record))
@@ -206,7 +209,7 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert list(verdicts.values()) == [["holds"] * 2, ["open", "reversed"], ["open", "open"]]
     assert known["claims"][1][1][1:] == ["0 / 1 / 1"]
     # p of McNemar's test, from scipy: 50 images that only one of the two classifies correctly.
-    own = bench.depth.pair(np.arange(1000) >= 100, np.arange(1000) >= 150)
+    own = bench.claims.pair(np.arange(1000) >= 100, np.arange(1000) >= 150)
     assert own.p == pytest.approx(binomtest(50, 50, 0.5).pvalue)
     assert own.difference == pytest.approx(0.05)
 
@@ -225,7 +228,22 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     page = bench.results.page(known)
     # 5 sizes, 4 poolings, 2 ways to standardize, 2 heads, 2 values of C.
     assert "ResNet-50: 2 of 160 variants were run: avg at 32 px." in page
-    assert "conv5_block3_out` at 32 px (0.900)" in bench.results.opening(known)
+    assert known["one_variant"] == [
+        "VGG16: the one variant that comes nearest to all 3 figures is 32 px, avg, train, svm, "
+        "C chosen; its largest distance is 6.0 points. 0 of 2 variants agree with all of them."
+    ]
+    best, claims = known["short"][:2]
+    # 80 images, which only the middle cut of VGG16 classifies correctly, of 1,000.
+    assert "at `block4_conv1` of VGG16 (0.900 on test, +8.0 points" in best
+    assert best.endswith("and at `conv5_block3_out` of ResNet-50 (0.900 on test).")
+    assert (
+        "an earlier cut beats the last one in 2 of 4 variants tested (the reverse in 1)" in claims
+    )
+    assert "ResNet-50 beats VGG16 in 0 of 2 variants tested (the reverse in 0)" in claims
+    assert best in bench.results.opening(known)
+    _, rows = known["choices"]
+    by_C = {row[0]: row[1:] for row in rows if row[0].startswith("C ")}
+    assert by_C["C chosen"][0] == "1 / 0 / 0 (+8.0)"
     # A figure is drawn of what is there, and a missing record is never a number.
     assert {"d1-depth.png"} == set(bench.results.pictures(known))
     for experiment in ("d1-ten", "d2"):
@@ -255,6 +273,30 @@ def test_a_part_of_a_study_is_a_field_and_values(bench, capsys, monkeypatch, tex
     assert f"'{text}' is not FIELD=VALUE,VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "lots"], "makes no report 'lots'. Valid: 'few'"),
+        (
+            ["--some", "size=32"],
+            "'size' does not vary in this experiment. What varies: 'image_size'",
+        ),
+        (["--weights-dir", "/no/such/folder"], "--weights-dir /no/such/folder is no folder"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_in_a_line(
+    bench, monkeypatch, capsys, tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "few.yaml").write_text(STUDY)
+    run = bench.experiments.Run(str(tmp_path / "few.yaml"), "few")
+    monkeypatch.setattr(
+        bench.reproduce, "EXPERIMENTS", {"few": bench.experiments.Experiment("a few", (run,))}
+    )
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "few", *words])
+    assert bench.reproduce.main() == 1
+    assert said in capsys.readouterr().err
+
+
 def test_parts_of_a_study_stand_in_the_recipes_order(bench, tmp_path: Path) -> None:
     run = bench.experiments.Run("d1-depth-vgg16")
     places = bench.experiments.Places(None, None, None, tmp_path)
@@ -267,7 +309,7 @@ def test_parts_of_a_study_stand_in_the_recipes_order(bench, tmp_path: Path) -> N
 
 
 def test_the_claims_of_d1s_plain_runs_are_differences_of_their_records(bench) -> None:
-    rows, _ = bench.depth.plain_claims(REPO / "reports")
+    rows, _ = bench.claims.plain_claims(REPO / "reports")
     vgg, resnet = (read_record(REPO / "reports" / f"d1-{name}-svm-pooled")
                    for name in ("vgg16", "resnet50"))  # fmt: skip
     test = {r.cut: r.accuracy["test"] for record in (vgg, resnet) for r in record.results}
