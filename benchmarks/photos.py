@@ -36,7 +36,6 @@ from featx.machine import keep_freed_memory
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 32
-WORKERS = 2
 CUT = "avgpool"
 
 
@@ -67,7 +66,7 @@ def make_folder(root: Path, source: Path | None, images: int) -> None:
         (folder / f"{i:06}.jpg").symlink_to(found[i % len(found)].resolve())
 
 
-def peer_batches(root: Path) -> Iterator[torch.Tensor]:
+def peer_batches(root: Path, workers: int) -> Iterator[torch.Tensor]:
     """Yield network input as ImageFolder and a DataLoader give it."""
     import_torchvision()
     from torchvision.datasets import ImageFolder
@@ -77,29 +76,29 @@ def peer_batches(root: Path) -> Iterator[torch.Tensor]:
         [Resize(256), CenterCrop(224), ToTensor(), Normalize(TORCH.mean, TORCH.std)]
     )
     loader = torch.utils.data.DataLoader(
-        ImageFolder(str(root), transform), BATCH, num_workers=WORKERS
+        ImageFolder(str(root), transform), BATCH, num_workers=workers
     )
     for x, _ in loader:
         yield x
 
 
-def featx_batches(images: FileImages) -> Iterator[torch.Tensor]:
+def featx_batches(images: FileImages, workers: int) -> Iterator[torch.Tensor]:
     """Yield network input as extraction makes it."""
-    for batch in images.batches(BATCH, geometry=TORCH.geometry, workers=WORKERS):
+    for batch in images.batches(BATCH, geometry=TORCH.geometry, workers=workers):
         x = torch.from_numpy(batch)
         yield TORCH.to_input(x, "cpu", True, torch.channels_last)
 
 
-def peer_features(model: torch.nn.Module, root: Path) -> np.ndarray:
+def peer_features(model: torch.nn.Module, root: Path, workers: int) -> np.ndarray:
     """Return the features by a plain forward pass."""
     with torch.inference_mode():
-        return torch.cat([model(x) for x in peer_batches(root)]).numpy()
+        return torch.cat([model(x) for x in peer_batches(root, workers)]).numpy()
 
 
-def featx_features(backbone: Backbone, root: Path) -> np.ndarray:
+def featx_features(backbone: Backbone, root: Path, workers: int) -> np.ndarray:
     """Return the features by featx, from a folder that it has not seen."""
     images = FileImages(sorted(root.rglob("*.jpg")))
-    return featx.extract(backbone, CUT, images, batch_size=BATCH, workers=WORKERS)[CUT]
+    return featx.extract(backbone, CUT, images, batch_size=BATCH, workers=workers)[CUT]
 
 
 def measure(
@@ -113,7 +112,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return seconds of featx and of its peer, and the ratio with the least and the most seen."""
     if quick:
-        images, repeats = 64, 3
+        images, repeats = min(images, 64), min(repeats, 3)
     if folder is None and (shared := os.environ.get("FEATX_TEST_SHARED")):
         folder = Path(shared) / "data" / "photos"
     keep_freed_memory()
@@ -124,39 +123,43 @@ def measure(
             root = Path(work) / "folder"
             root.mkdir()
             make_folder(root, folder, images)
-            took = _rounds(root, what, repeats)
+            took = _rounds(root, what, repeats, threads)
     finally:
         torch.set_num_threads(before)
-    return summary(f"photos, {what}", took, images, threads)
+    source = "photos" if folder else "smooth noise"
+    return summary(f"photos, {what}", took, images, threads) | {"source": source}
 
 
-def _rounds(root: Path, what: str, repeats: int) -> dict[str, list[float]]:
+def _rounds(root: Path, what: str, repeats: int, workers: int) -> dict[str, list[float]]:
     """Return side -> seconds of each round."""
     backbone = featx.load_backbone("resnet18", "none", seed=0)
     files = FileImages(sorted(root.rglob("*.jpg")))
     # Both start with the files in the system's memory.
     files.headers  # noqa: B018
     if what == "load":
-        for ours, theirs in zip(featx_batches(files), peer_batches(root), strict=True):
+        for ours, theirs in zip(
+            featx_batches(files, workers), peer_batches(root, workers), strict=True
+        ):
             if not torch.equal(ours, theirs):
                 raise SystemExit("featx' pixels are not torchvision's")
         sides = {
-            "featx": lambda: sum(1 for _ in featx_batches(files)),
-            "ImageFolder": lambda: sum(1 for _ in peer_batches(root)),
+            "featx": lambda: sum(1 for _ in featx_batches(files, workers)),
+            "ImageFolder": lambda: sum(1 for _ in peer_batches(root, workers)),
         }
     else:
         model = featx.load_backbone("resnet18", "none", seed=0).model.eval()
         model.fc = torch.nn.Identity()
-        ours, theirs = featx_features(backbone, root), peer_features(model, root)
+        ours, theirs = featx_features(backbone, root, workers), peer_features(model, root, workers)
         if np.linalg.norm(ours - theirs) > 1e-3 * np.linalg.norm(theirs):
             raise SystemExit("featx' features are not the peer's")
         sides = {
-            "featx": lambda: featx_features(backbone, root),
-            "ImageFolder": lambda: peer_features(model, root),
+            "featx": lambda: featx_features(backbone, root, workers),
+            "ImageFolder": lambda: peer_features(model, root, workers),
         }
     took: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
+    for turn in range(repeats):
+        # In turns, and each first as often.
+        for name, run in list(sides.items())[:: 1 if turn % 2 == 0 else -1]:
             start = time.perf_counter()
             run()
             took[name].append(time.perf_counter() - start)

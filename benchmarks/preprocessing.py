@@ -26,7 +26,6 @@ from featx.machine import keep_freed_memory
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 64
-WORKERS = 2
 
 
 class PerImage(torch.utils.data.Dataset):
@@ -75,7 +74,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return seconds of featx and of its peers, and the ratio with the least and the most seen."""
     if quick:
-        images, repeats = 128, 3
+        images, repeats = min(images, 128), min(repeats, 3)
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -84,19 +83,22 @@ def measure(
     loader = torch.utils.data.DataLoader
     loaders = {
         "DataLoader, no workers": loader(data, BATCH),
-        f"DataLoader, {WORKERS} workers": loader(
-            data, BATCH, num_workers=WORKERS, persistent_workers=True
+        f"DataLoader, {threads} workers": loader(
+            data, BATCH, num_workers=threads, persistent_workers=True
         ),
     }
     try:
         for ours, *theirs in zip(by_featx(pixels, new_size), *loaders.values(), strict=True):
             if not all(torch.equal(ours, each) for each in theirs):
                 raise SystemExit("featx' pixels are not torchvision's")
-        took: dict[str, list[float]] = {}
-        for _ in range(repeats):
-            took.setdefault("featx", []).append(seconds(by_featx(pixels, new_size)))
-            for name, each in loaders.items():
-                took.setdefault(name, []).append(seconds(iter(each)))
+        sides = {"featx": lambda: by_featx(pixels, new_size)} | {
+            name: lambda each=each: iter(each) for name, each in loaders.items()
+        }
+        took: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(repeats):
+            # In turns, and each first as often as last.
+            for name, batches in list(sides.items())[:: 1 if turn % 2 == 0 else -1]:
+                took[name].append(seconds(batches()))
     finally:
         torch.set_num_threads(before)
     return summary(f"preprocessing {size} px to {new_size} px", took, images, threads)

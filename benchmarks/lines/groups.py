@@ -186,10 +186,12 @@ def _check_agreement(rounds: dict[str, list[dict[str, Any]]]) -> None:
 def whole(options: Options) -> list[Line]:
     """Images on disk to a verified cache, against the forward pass alone."""
     line = Line(
-        "whole", "images on disk to a verified cache, against the bare forward pass, CPU", 0.92
+        "whole",
+        "images on disk (32 px, made 64 px) to a verified cache, against the bare forward pass",
+        0.92,
     )
     n = options.n(3072, 128)
-    data = made.dataset(options.work / f"images-{n}-64.npz", n, 64)
+    data = made.dataset(options.work / f"images-{n}-32.npz", n, 32)
     how = {"device": "cpu", "precision": "fp32", "pool": "avg", "batch_size": 64}
     network = {"network": "resnet50", "size": 64, "cut": "avgpool", "options": how}
     rounds = interleaved(
@@ -221,7 +223,10 @@ def gpu(options: Options) -> list[Line]:
     n = options.n(10_240, 32)
     batch_size = min(256, n)
     data = made.dataset(options.work / f"images-{n}-224.npz", n, 224)
-    how = {"device": "cuda", "precision": "bf16", "pool": "avg", "batch_size": batch_size}
+    how = {
+        "device": "cuda", "precision": "bf16", "pool": "avg", "batch_size": batch_size,
+        "compile": True,
+    }  # fmt: skip
     network = {"network": "resnet50", "size": 224, "cut": "avgpool", "options": how}
     forward = {"network": "resnet50", "size": 224, "n": n, "batch_size": batch_size}
     rounds = interleaved(
@@ -285,15 +290,23 @@ def photos(options: Options) -> list[Line]:
 
 
 def _delegated(line: Line, module: str, options: Options) -> Line:
-    """Take what ``benchmarks/<module>.py`` measures: ``measure(quick=, threads=) -> dict``."""
+    """Take what ``benchmarks/<module>.py`` measures, its sides in turns in this process."""
     if importlib.util.find_spec(module) is None:
         line.reason = f"benchmarks/{module}.py is not there"
         return line
-    found = importlib.import_module(module).measure(quick=options.quick, threads=options.threads)
+    module_options = {
+        "quick": options.quick,
+        "threads": options.threads,
+        "repeats": options.repeats,
+    }
+    if options.images:
+        module_options["images"] = options.images
+    found = importlib.import_module(module).measure(**module_options)
     line.value = found["ratio"]
     line.low, line.high = found.get("low", found["ratio"]), found.get("high", found["ratio"])
     line.beside = {name: took / found["featx_s"] for name, took in found["peers"].items()}
     line.rounds = found
+    line.settings = {name: found[name] for name in ("images", "threads", "source") if name in found}
     return line
 
 

@@ -197,7 +197,8 @@ class Backbone:
     def trunk(self, modules: Collection[str], numerics: Numerics) -> Trunk:
         """Return what computes the outputs of `modules` with these numerics.
 
-        It is the network itself where that is plain, else a working copy.
+        It is a working copy, which shares every tensor that stays the same: hooks of a pass that is
+        not at its end never meet those of another.
 
         Parameters
         ----------
@@ -207,7 +208,7 @@ class Backbone:
             How to compute.
         """
         if numerics.plain:
-            return Trunk(self.model)
+            return make_trunk(self.model, Folds(), numerics, ())
         found = self._trace(self.image_size)
         deepest = max(modules, key=lambda module: found.seen[module].order)
         if numerics.fold and self._folds is None:

@@ -150,10 +150,13 @@ class Capture:
 
     def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch through the compiled pass of these cuts; compile it where it is new."""
+        import torch
+
         key = (
             tuple(self._names_at.items()),
             tuple(self._poolings.items()),
-            (self._numerics, tuple(x.shape)),
+            # The compiler makes loops for the number of threads it finds.
+            (self._numerics, tuple(x.shape), torch.get_num_threads()),
             state_of(self._backbone.model),
         )
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from featx.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -43,8 +45,24 @@ class CompiledPass:
         )
 
     def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the values of a batch; every new shape or memory order is compiled anew."""
-        found = self._run(x)
+        """Return the values of a batch; every new shape or memory order is compiled anew.
+
+        Raises
+        ------
+        UsageError
+            When the compiler fails, with its reason.
+        """
+        try:
+            found = self._run(x)
+        except Exception as error:
+            # Errors of the network itself, and of memory, are not the compiler's.
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            # The first line names the compiler's part, the second one what went wrong.
+            reason = " ".join(str(error).split("\n")[:2]).strip().rstrip(".")
+            raise UsageError(
+                f"This network cannot be compiled here: {reason}. Leave --compile out."
+            ) from error
         if x.is_cuda:
             # The graph's next replay writes where this one did.
             found = [value.clone() for value in found]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from featx.backbones.pooling import parse_pooling
 from featx.cache.locks import computing
 from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
 from featx.extraction.planning import feature_key, plan_split
@@ -64,7 +65,9 @@ def extract_to_store(
     """
     points = cut_points(backbone, cuts, settings)
     settings = settings.of_pass(points.values())
-    for pool in also if not settings.compile else ():
+    names = dict.fromkeys(parse_pooling(pool).name for pool in also)
+    names.pop(parse_pooling(settings.pool).name, None)
+    for pool in names if not settings.compile else ():
         others = cut_points(backbone, cuts, replace(settings, pool=pool))
         points |= {f"{cut} ({pool})": point for cut, point in others.items()}
     planned = plan_split(backbone, points, split, store, settings, rebuild=rebuild)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from featx.data.images import Geometry
     from featx.extraction.settings import Settings
 
+# Pixels of a file to those that enter the network: up to this, batches of whole images are small
+# beside the activations, and a GPU resizes them in no time.
+_MUCH_LARGER = 4
+
 
 def forward_batches(
     backbone: Backbone,
@@ -99,7 +103,8 @@ def geometry_while_decoding(images: Images, settings: Settings) -> Geometry | No
     """Return what brings each image to its size while it is decoded; None leaves it to the batch.
 
     Images of many sizes need it. Files of one size get it where a batch of them as they are would
-    only take memory: on a CPU, where Pillow makes them smaller either way.
+    only take memory: on a CPU, where Pillow makes them smaller either way, and everywhere if they
+    are much larger than what enters the network. The pixels are the same.
     """
     from featx.data import FileImages
 
@@ -108,10 +113,9 @@ def geometry_while_decoding(images: Images, settings: Settings) -> Geometry | No
         return preprocess.geometry
     height, width = images.size
     out_height, out_width = preprocess.output_size(images.size)
-    larger = height * width > out_height * out_width
-    if larger and isinstance(images, FileImages) and settings.device.type == "cpu":
-        return preprocess.geometry
-    return None
+    times = height * width / (out_height * out_width)
+    most = 1 if settings.device.type == "cpu" else _MUCH_LARGER
+    return preprocess.geometry if isinstance(images, FileImages) and times > most else None
 
 
 @contextlib.contextmanager

@@ -53,8 +53,12 @@ def feature_key(
 
 def _numerics(settings: Settings) -> str:
     """Return what changes the last digits besides the precision: ``channels-last, ...``."""
-    modules = " ".join(settings.compiled_for)
-    return ", ".join(settings.numerics.parts()) + (f" for {modules}" if settings.compile else "")
+    parts = ", ".join(settings.numerics.parts())
+    if not settings.compile:
+        return parts
+    # Eager kernels give the same bits whatever the threads; of compiled ones nobody promises it.
+    threads = f" with {settings.threads} threads" if settings.threads else ""
+    return f"{parts} for {' '.join(settings.compiled_for)}{threads}"
 
 
 def _versions_that_matter(backbone: Backbone) -> str:

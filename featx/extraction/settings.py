@@ -128,10 +128,14 @@ def make_settings(
     ShapeError
         When ``native`` is asked of images of many sizes.
     UsageError
-        When the device is not there, or nothing to compile with.
+        For a batch size or a number of threads below 1; when the device is not there, or nothing
+        to compile with.
     """
     from featx.data import resolve_crop
 
+    for name, value in (("batch_size", batch_size), ("threads", threads)):
+        if value != "auto" and not (isinstance(value, int) and value >= 1):
+            raise UsageError(f"{name} is {value!r}: give a number of at least 1, or 'auto'.")
     if precision not in (*PRECISIONS, "auto"):
         valid = ", ".join((*PRECISIONS, "auto"))
         raise UsageError(f"Precision '{precision}' is not known. Valid: {valid}.")

@@ -6,11 +6,12 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featx.backbones.numerics import PRECISIONS
 from featx.errors import CacheError, FeatxError
 from featx.extraction.forward import arithmetic, is_out_of_memory
 from featx.extraction.settings import Settings
@@ -89,10 +90,9 @@ def tune(
     """
     about = _about(backbone, points, settings, free, precisions)
     path = user_cache_dir() / "tuned" / f"{_digest(about)}.json"
-    kept = _read(path, about)
+    kept = _read(path, about, settings)
     if kept is not None:
-        trials = tuple(Trial(**trial) for trial in kept["trials"])
-        return Tuning(replace(settings, **kept["found"]), trials, True)
+        return kept
     modules = [point.module for point in points]
     best, measured = settings, []
     for name, variants in _stages(settings, free, precisions):
@@ -158,8 +158,11 @@ def _speeds(backbone: Backbone, modules: list[str], tried: Sequence[Settings]) -
                 continue
             try:
                 seconds = _one_pass(backbone, modules, settings)
-            except (RuntimeError, MemoryError) as error:
-                if isinstance(error, FeatxError) or not is_out_of_memory(error):
+            except (FeatxError, RuntimeError, MemoryError) as error:
+                # What cannot be compiled here is no choice.
+                if not settings.compile and (
+                    isinstance(error, FeatxError) or not is_out_of_memory(error)
+                ):
                     raise
                 failed.add(index)
                 continue
@@ -180,7 +183,9 @@ def _one_pass(backbone: Backbone, modules: list[str], settings: Settings) -> flo
 
     size = settings.batch_sizes()[0]
     noise = torch.Generator().manual_seed(0)
-    x = torch.randn(size, 3, *settings.input_size, generator=noise).to(settings.device)
+    order = torch.channels_last if settings.channels_last else torch.contiguous_format
+    x = torch.randn(size, 3, *settings.input_size, generator=noise)
+    x = x.to(settings.device, memory_format=order)
     backbone.to(settings.device)
     capturing = Capture(backbone, modules, settings.pool, settings.numerics, batch_size=size)
     with arithmetic(settings), capturing as capture:
@@ -227,17 +232,32 @@ def _digest(about: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+def _read(path: Path, about: dict[str, Any], settings: Settings) -> Tuning | None:
     """Return what an earlier run found, None where there is nothing that can be used."""
     from featx.cache import fsread
 
     try:
         data = fsread.read(path, _LONGEST)
-        kept: dict[str, Any] | None = None if data is None else json.loads(bytes(data))
-        usable = kept is not None and kept["about"] == about and set(kept["found"]) == set(_FIELDS)
+        kept = None if data is None else json.loads(bytes(data))
+        if kept is None or kept["about"] != about or not _usable(kept["found"]):
+            return None
+        trials = tuple(
+            Trial(str(t["what"]), float(t["images_per_s"]), bool(t["kept"])) for t in kept["trials"]
+        )
     except (CacheError, ValueError, KeyError, TypeError):
         return None
-    return kept if usable else None
+    return Tuning(replace(settings, **kept["found"]), trials, True)
+
+
+def _usable(found: Mapping[str, Any]) -> bool:
+    """Return whether a file holds a value of its kind for every field that is measured."""
+    numbers = (found["auto_batch"], found["threads"])
+    return (
+        set(found) == set(_FIELDS)
+        and found["precision"] in PRECISIONS
+        and all(type(found[name]) is bool for name in ("channels_last", "fold", "compile"))
+        and all(n is None or (type(n) is int and n > 0) for n in numbers)
+    )
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from featx.extraction import (
     tune,
 )
 from featx.extraction.tuning import FREE
-from featx.machine import pick_device
+from featx.machine import n_cpus, pick_device
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ def _dataset(recipe: Recipe, like: Prepared | None) -> Dataset:
         stratified=recipe.stratified,
         seed=recipe.seed,
         limit=recipe.limit,
+        workers=n_cpus() if recipe.workers == "auto" else recipe.workers,
     )
 
 
@@ -281,10 +282,14 @@ def poolings_to_share(prepared: Prepared, later: Iterable[Recipe]) -> tuple[str,
     if not sets or recipe.rebuild or recipe.tune or recipe.compile:
         return ()
     others = dict.fromkeys(other.pool for other in later if _same(other, recipe, _PASS))
-    shared = []
+    own = parse_pooling(recipe.pool).name
+    shared: list[str] = []
     for pool in others:
         pooled = replace(settings, pool=pool)
         try:
+            name = parse_pooling(pool).name
+            if name == own or name in shared:
+                continue
             points = cut_points(prepared.backbone, recipe.cuts, pooled)
             planned = plan_sets(replace(prepared, settings=pooled, points=points))
             more = [item for item in planned if not item.cached]
@@ -293,8 +298,8 @@ def poolings_to_share(prepared: Prepared, later: Iterable[Recipe]) -> tuple[str,
         except FeatxError:
             # The run that asks for it will say why.
             continue
-        if pool != recipe.pool and more:
-            shared.append(pool)
+        if more:
+            shared.append(name)
             sets += more
     return tuple(shared)
 

@@ -48,9 +48,7 @@ def make_record(
     """
     recipe = prepared.recipe
     return RunRecord(
-        **about_run(
-            recipe, str(prepared.settings.device), numerics=str(prepared.settings.numerics)
-        ),
+        **about_run(recipe, str(prepared.settings.device), numerics=_how(prepared)),
         dataset=dataset_record(prepared.dataset),
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],
@@ -94,6 +92,16 @@ def _cut_record(prepared: Prepared, cut: str, sets: Mapping[str, FeatureSet]) ->
         feature_bytes=sum(feature_set.bytes_on_disk for feature_set in sets.values()),
         keys={split: feature_set.key.digest for split, feature_set in sets.items()},
     )
+
+
+def _how(prepared: Prepared) -> str:
+    """Return how features were computed; of what was tuned also what a recipe does not say."""
+    settings = prepared.settings
+    parts = [str(settings.numerics)]
+    if prepared.tuning is not None:
+        parts.append(f"batches of {settings.batch_sizes()[0]}")
+        parts += [f"{settings.threads} threads"] if settings.threads else []
+    return ", ".join(parts)
 
 
 def _result(prepared: Prepared, cut: str, fitted: CutFit, head_file: str) -> ResultRecord:

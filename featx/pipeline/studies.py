@@ -197,11 +197,23 @@ def _run_probe(
     """
     try:
         prepared = prepare_fit(recipe, progress, like=like)
-        plan, also = make_plan(prepared), poolings_to_share(prepared, later)
-        record, _ = run_prepared(prepared, plan, also=also, parent=parent, progress=progress)
+        record = _run_shared(prepared, poolings_to_share(prepared, later), parent, progress)
     except FeatxError as error:
         return str(error), like
     return record, prepared
+
+
+def _run_shared(
+    prepared: Prepared, also: Sequence[str], parent: str | None, progress: Progress
+) -> RunRecord:
+    """Run a probe; where that fails with other runs' poolings, alone."""
+    plan = make_plan(prepared)
+    if also:
+        try:
+            return run_prepared(prepared, plan, also=also, parent=parent, progress=progress)[0]
+        except FeatxError as error:
+            progress.warn(f"Extracting {', '.join(also)} in the same pass failed: {error}")
+    return run_prepared(prepared, plan, parent=parent, progress=progress)[0]
 
 
 def train_or_resume(

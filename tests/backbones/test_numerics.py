@@ -13,7 +13,7 @@ from torch import nn
 from featx.backbones import Backbone, Capture, load_backbone
 from featx.backbones.numerics import PLAIN, Numerics
 from featx.backbones.weights import weights_digest
-from featx.errors import UnknownName
+from featx.errors import UnknownName, UsageError
 from featx.machine import can_compile
 
 FAST = Numerics(channels_last=True, fold=True)
@@ -184,6 +184,28 @@ def test_a_compiled_pass_is_made_once_for_batches_of_one_size(
     finally:
         with torch.no_grad():
             residual.model.conv1.weight.div_(2)
+
+
+def test_what_the_compiler_cannot_do_is_said(
+    residual: Backbone, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fails(function, **options):
+        def run(x):
+            raise BackendCompilerFailed(function, RuntimeError("Python.h: No such file"), None)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fails)
+    numerics = Numerics("fp32", True, True, True)
+    with (
+        Capture(residual, ["conv1"], numerics=numerics, batch_size=3) as capture,
+        pytest.raises(
+            UsageError, match=r"cannot be compiled here: .*Python\.h.*\. Leave --compile out"
+        ),
+    ):
+        capture(images)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from PIL import Image
 
 from featx.data import CAFFE, TORCH, Preprocess, resample, resolve_crop
 from featx.errors import ShapeError, UnknownName
+from featx.machine import torch_threads
 from featx.torchvision_compat import import_torchvision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,9 +90,10 @@ def test_whole_image_equals_torchvisions_resize_to_a_square() -> None:
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("side", "by_torch"), [(224, True), (75, False)])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("side", "by_torch"), [(224, True), (75, False), (200, False)])
 def test_many_small_images_are_those_of_torchvision_whoever_resizes(
-    side: int, by_torch: bool, monkeypatch: pytest.MonkeyPatch
+    side: int, by_torch: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_torchvision()
     from torchvision.transforms import Compose, Normalize, Resize, ToTensor
@@ -101,15 +103,16 @@ def test_many_small_images_are_those_of_torchvision_whoever_resizes(
     expected = torch.stack([transform(Image.fromarray(image)) for image in images])
     preprocess = TORCH.with_size(side, crop="none")
     if by_torch:
-        monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+        monkeypatch.setattr(Preprocess, "geometry", refuse)
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        got = preprocess.to_input(torch.from_numpy(images), "cpu", False, memory_format)
+        with torch_threads(threads):
+            got = preprocess.to_input(torch.from_numpy(images), "cpu", False, memory_format)
         assert got.is_contiguous(memory_format=memory_format)
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 def test_images_of_the_right_size_are_cut_without_a_resize(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+    monkeypatch.setattr(Preprocess, "geometry", refuse)
     pixels = noise(256, 300)
     got = TORCH.sized(torch.from_numpy(pixels)[None], "cpu")
     np.testing.assert_array_equal(got[0].numpy(), pixels[16:240, 38:262])
@@ -139,7 +142,7 @@ def test_an_accelerators_pixels_are_those_of_the_cpu(
     expected = preprocess.to_input(batch, "cpu", already_sized=False)
     # The accelerator's integer arithmetic, run where this test is: any other type than "cpu"
     # chooses it, and tensors are then moved to a device that exists.
-    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
+    monkeypatch.setattr(Preprocess, "geometry", refuse)
     device = OtherDevice()
     sized = preprocess._batch_geometry(batch, device)  # type: ignore[arg-type]
     got = preprocess.to_input(sized, "cpu", already_sized=True)

@@ -80,6 +80,17 @@ def test_other_poolings_come_out_of_the_same_pass_bit_for_bit(
     assert len({sets[cuts[0]].n_features for sets in found.values()}) == 3
 
 
+def test_a_pooling_that_is_asked_for_twice_is_computed_once(
+    backbone, split, store, settings, monkeypatch
+) -> None:
+    calls = count_batches(monkeypatch)
+    also = [settings.pool, "grid:2", "grid:02"]
+    found = extract_to_store(backbone, CUTS[:2], split, store, settings, also=also)
+    assert list(found) == CUTS[:2]
+    assert len(calls) == -(-len(split) // 4)
+    assert len(store.entries()) == 4
+
+
 def test_an_interrupted_pass_of_several_poolings_goes_on(
     backbone, split, store, settings, monkeypatch
 ) -> None:

@@ -84,6 +84,27 @@ def test_the_key_says_all_that_changes_bits_and_no_threads(backbone, split, sett
     assert kinds[-1].numerics.endswith("compiled for layer1 layer2")
 
 
+def test_threads_of_a_compiled_pass_are_in_its_key(backbone, split, settings) -> None:
+    point = cut_points(backbone, ["layer1"], settings)["layer1"]
+
+    def key(**changes):
+        changed = replace(settings, **changes).of_pass([point])
+        return feature_key(backbone, split, changed, point, 4).digest
+
+    assert key(threads=2) == key(threads=3) == key()
+    compiled = {key(compile=True), key(compile=True, threads=2), key(compile=True, threads=3)}
+    assert len(compiled) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"threads": 0}, {"threads": "many"}, {"batch_size": 0}, {"batch_size": 2.5}]
+)
+def test_numbers_that_cannot_be_are_refused(backbone, wrong: dict) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=rf"{name} is .*give a number of at least 1, or 'auto'"):
+        make_settings(backbone, (32, 32), **wrong)
+
+
 def test_threads_are_set_for_the_pass_and_put_back(settings, monkeypatch) -> None:
     kept = []
     monkeypatch.setattr(forward_module, "keep_freed_memory", lambda: kept.append(True))

@@ -19,7 +19,23 @@ from featx.backbones import Capture
 from featx.data import ArrayImages, FileImages
 from featx.errors import NonFiniteFeatures
 from featx.extraction import make_settings
+from featx.extraction.forward import geometry_while_decoding
 from featx.extraction.transfer import Fetch
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "while_decoding"),
+    [(32, "cpu", False), (48, "cpu", True), (48, "cuda", False), (100, "cuda", True)],
+)
+def test_large_files_are_made_smaller_while_they_are_decoded(
+    backbone, tmp_path, side: int, kind: str, while_decoding: bool
+) -> None:
+    for i in range(2):
+        Image.new("RGB", (side, side), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    files = FileImages(sorted(tmp_path.glob("*.png")))
+    settings = make_settings(backbone, files.size, image_size=32)
+    settings = dataclasses.replace(settings, device=torch.device(kind))
+    assert (geometry_while_decoding(files, settings) is not None) is while_decoding
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from featx.errors import UsageError
 from featx.extraction import cut_points, make_settings, tune, tuning
 from featx.extraction.tuning import FREE
 
@@ -101,6 +103,40 @@ def test_what_does_not_fit_in_memory_is_not_chosen(backbone, points, settings, m
 
     stopwatch(monkeypatch, seconds)
     assert tune(backbone, points, settings, free=("batch_size",)).settings == settings
+
+
+def test_what_cannot_be_compiled_is_not_chosen(backbone, points, settings, monkeypatch) -> None:
+    def one_pass(backbone, modules, settings) -> float:
+        if settings.compile:
+            raise UsageError("This network cannot be compiled here")
+        return 1.0
+
+    monkeypatch.setattr(tuning, "_one_pass", one_pass)
+    found = tune(backbone, points, settings, free=("compile",))
+    assert not found.settings.compile
+    assert [trial.kept for trial in found.trials] == [True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"found": {}}, {"trials": None}, {"trials": [{}]}, {"threads": "two"}, {"threads": 0},
+        {"fold": 1}, {"precision": "int8"}, {"auto_batch": True},
+    ],
+)  # fmt: skip
+def test_a_file_that_says_other_things_is_measured_again(
+    backbone, points, settings, monkeypatch, change: dict
+) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    found = tune(backbone, points, settings, free=("threads",))
+    (path,) = tuning.user_cache_dir().glob("tuned/*.json")
+    kept = json.loads(path.read_text())
+    for name, value in change.items():
+        (kept if name in kept else kept["found"])[name] = value
+    path.write_text(json.dumps(kept))
+    measured.clear()
+    assert tune(backbone, points, settings, free=("threads",)).settings == found.settings
+    assert measured
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"about": {}}', "null"])

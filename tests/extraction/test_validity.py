@@ -156,6 +156,7 @@ def test_no_hook_is_left_where_batches_are_not_read_to_the_end(
 ) -> None:
     batches = batches_at(backbone, CUTS, split.images, settings, 4)
     next(batches)
-    assert hooks_of(backbone.model) == (len(CUTS) if numerics == PLAIN else 0)
+    # They are on a working copy, so that another pass may begin meanwhile.
+    assert hooks_of(backbone.model) == 0
     batches.close()
     assert hooks_of(backbone.model) == 0

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from training_runs import FEW
 
-from featx.errors import UsageError
+from featx.errors import NonFiniteFeatures, UsageError
 from featx.evaluate import StudyRecord, read_record
 from featx.pipeline import finished_runs, run_study
 from featx.pipeline.about import study_command
@@ -24,6 +24,9 @@ class Ears(Progress):
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
         self.said.append(text)
 
 
@@ -216,6 +219,38 @@ def test_probes_of_a_study_share_one_pass_for_their_poolings(tmp_path: Path, mon
             apart += [row.top1 for row in record.rows]
     assert sum(passed) == 3 * 120
     assert [row.top1 for row in together.rows if row.state == "finished"] == apart
+
+
+def test_a_pooling_that_fails_takes_no_other_run_with_it(tmp_path: Path, monkeypatch) -> None:
+    import sys
+
+    running = sys.modules["featx.pipeline.running"]
+    real, asked = running.extract_to_store, []
+
+    def extract(*args, also=(), **kwargs):
+        asked.append(tuple(also))
+        if also or args[4].pool == "flatten":
+            raise NonFiniteFeatures("float16 cannot hold it")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(running, "extract_to_store", extract)
+    ears = Ears()
+    record, _ = run_study(
+        make_study(
+            {
+                "backbone": "resnet18", "weights": "none", "cuts": ["layer1"], "image_size": 32,
+                "dataset": "digits", "limit": 6, "pool": ["avg", "flatten"], "C": 0.01,
+                "exhibits": False, "preprocess": "torch", "name": "study", "jobs": 1,
+                "out": str(tmp_path / "reports"), "cache_dir": str(tmp_path / "cache"),
+            }
+        ),
+        progress=ears,
+    )  # fmt: skip
+    assert [(row.group, row.state) for row in record.rows] == [
+        ("avg", "finished"), ("flatten", "failed"),
+    ]  # fmt: skip
+    assert asked[0] == ("flatten",)
+    assert any("Extracting flatten in the same pass failed" in said for said in ears.said)
 
 
 def test_what_does_not_fit_beside_the_others_is_not_shared(tmp_path: Path, monkeypatch) -> None:
