@@ -93,6 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few images; nothing is written")
     parser.add_argument("--only", action="append", metavar="NAME", help="one group of lines")
+    parser.add_argument("--update", action="store_true", help="with --only: into the file there is")
     parser.add_argument("--repeats", type=int, help="rounds; default 5")
     parser.add_argument("--threads", type=int, help="of every side; default: all cores")
     parser.add_argument("--images", type=int, help="a side and round, instead of each line's own")
@@ -112,15 +113,43 @@ def main() -> int:
             PAGE.write_text(new)
         return 0
     found = measure(options)
+    if options.update:
+        return _update(found)
     if options.out is None and (options.quick or options.only):
         _say("Not written: only part of it, or too few images, was measured. --out FILE keeps it.")
         return 0
+    path = options.out or _own_file(found)
+    path.parent.mkdir(exist_ok=True)
+    _write(path, found)
+    return 0
+
+
+def _own_file(found: dict[str, Any]) -> Path:
     from lines.limits import name_of
 
-    path = options.out or RESULTS / f"{name_of(found['machine'])}.json"
-    path.parent.mkdir(exist_ok=True)
+    return RESULTS / f"{name_of(found['machine'])}.json"
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n")
     _say(f"Written: {path}")
+
+
+def _update(found: dict[str, Any]) -> int:
+    """Put lines into the file of this machine, in the place of those it has; say if it cannot."""
+    path = _own_file(found)
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    if kept.get("machine") != found["machine"]:
+        print(
+            f"{path.name} is not there, or of other versions or threads: measure all lines, "
+            "without --only and --update.",
+            file=sys.stderr,
+        )
+        return 1
+    # Shares are of the peak that was measured beside them, which is in their own rounds.
+    new = {line["name"]: line | {"command": found["command"]} for line in found["lines"]}
+    kept["lines"] = [new.pop(line["name"], line) for line in kept["lines"]] + list(new.values())
+    _write(path, kept)
     return 0
 
 

@@ -96,6 +96,11 @@ def _machine(result: dict[str, Any]) -> str:
         *(f"| {name} | {_limit(name, limits[name])} |" for name in limits if name != "rounds"),
         "",
     ]
+    later: dict[str, list[str]] = {}
+    for line in result["lines"]:
+        if "command" in line:
+            later.setdefault(line["command"], []).append(line["name"])
+    said += [f"- Measured again later, by `{c}`: {', '.join(names)}." for c, names in later.items()]
     for line in result["lines"]:
         if line["reason"]:
             said.append(f"- {line['title']}: not measured: {line['reason']}.")

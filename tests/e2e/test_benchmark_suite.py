@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,26 @@ def test_a_gpu_that_was_measured_has_a_column_of_its_own(lines) -> None:
     assert first == "|  | target | AMD EPYC, 2 cores | AMD EPYC, 2 cores, cuda (NVIDIA H200) |"
     assert cut.endswith("| **2.00x** (1.75x to 2.25x) | not measured |")
     assert whole.endswith("| not measured | **0.95x** (0.70x to 1.20x) |")
+
+
+def test_a_line_that_was_measured_again_says_so(lines, tmp_path, monkeypatch, capsys) -> None:
+    import suite
+
+    monkeypatch.setattr(suite, "RESULTS", tmp_path)
+    whole = result(lines, [measured(lines, "cut", 2.0, 1.8), measured(lines, "peak", 1.0, 2.0)])
+    name = f"{lines.limits.name_of(whole['machine'])}.json"
+    again = result(lines, [measured(lines, "peak", 3.0, 2.0)]) | {"command": "suite --only peak"}
+    assert suite._update(again) == 1
+    assert "measure all lines" in capsys.readouterr().err
+    (tmp_path / name).write_text(json.dumps(whole))
+    assert suite._update(again) == 0
+    kept = json.loads((tmp_path / name).read_text())
+    assert [(line["name"], line["value"]) for line in kept["lines"]] == [
+        ("cut", 2.0),
+        ("peak", 3.0),
+    ]
+    assert "Measured again later, by `suite --only peak`: peak." in lines.table.text([kept])
+    assert suite._update(again | {"machine": {**whole["machine"], "threads": 64}}) == 1
 
 
 def test_only_what_is_between_the_markers_changes(lines) -> None:

@@ -42,6 +42,7 @@ def change(folder: Path, how: Callable[[dict[str, np.ndarray]], None]) -> None:
     np.savez(folder / "images.npz", **arrays)
 
 
+@pytest.mark.figures
 def test_test_images_reach_neither_scaler_nor_head_nor_choice(tmp_path: Path) -> None:
     """The same training with poisoned test images: all that is fitted is the same bit for bit."""
     fitted, validated, tested = [], [], []

@@ -348,6 +348,7 @@ def test_cuts_are_reported_in_order_of_execution(places) -> None:
     assert not math.isnan(record.results[0].fit_s)
 
 
+@pytest.mark.figures
 def test_the_report_folder_holds_everything(places) -> None:
     recipe = make(places, name="files", cuts=["layer2"])
     featx.run(recipe)

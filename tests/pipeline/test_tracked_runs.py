@@ -56,6 +56,7 @@ def files_of(client, run_id: str, path: str = "") -> set[str]:
     return names
 
 
+@pytest.mark.figures
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*", "ignore::ResourceWarning")
 def test_a_study_is_a_parent_with_a_child_per_run(tmp_path: Path, client) -> None:
     study = make_study(
