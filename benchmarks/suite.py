@@ -135,11 +135,16 @@ def _write(path: Path, found: dict[str, Any]) -> None:
     _say(f"Written: {path}")
 
 
+def _kind(machine: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells machines apart; the memory that a container may take varies."""
+    return {name: value for name, value in machine.items() if name != "memory_gb"}
+
+
 def _update(found: dict[str, Any]) -> int:
     """Put lines into the file of this machine, in the place of those it has; say if it cannot."""
     path = _own_file(found)
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    if kept.get("machine") != found["machine"]:
+    if _kind(kept.get("machine", {})) != _kind(found["machine"]):
         print(
             f"{path.name} is not there, or of other versions or threads: measure all lines, "
             "without --only and --update.",
