@@ -82,7 +82,8 @@ def layers(
 
         profile_layers(
             backbone, size, pool=pool, all_modules=all_modules, as_json=as_json,
-            device=device or "auto", precision=precision or "fp32", batch_size=images,
+            device=device or "auto", precision=precision or "fp32",
+            batch_size="auto" if images == "auto" else int(images),
             repeats=repeats,
         )  # fmt: skip
         return

@@ -24,7 +24,7 @@ def profile_layers(
     as_json: bool,
     device: str,
     precision: str,
-    batch_size: str,
+    batch_size: int | str,
     repeats: int | None,
 ) -> None:
     """Measure a network and print what came out."""
