@@ -142,18 +142,24 @@ def _best(record: ComparisonRecord, kinds: tuple[str, ...]) -> ApproachRecord | 
     return max(of_kind, key=lambda a: a.splits["val"].accuracy, default=None)
 
 
+_WORDS = {
+    "the probe wins": "the linear head on cached features wins",
+    "fine-tuning wins": "fine-tuning wins",
+    "not told apart": "the two are not told apart",
+    "not tested": "the two were not tested",
+}
+
+
 def crossing(found: Mapping[str, Compared]) -> str:
     """Return which of the best probe and the best fine-tuned network wins at which size."""
-    sizes: dict[str, list[str]] = {}
+    told = []
     for each in sorted(found.values(), key=lambda c: c.n_train):
-        sizes.setdefault(each.verdict, []).append(f"{each.n_train:,}")
-    words = {
-        "the probe wins": "the linear head on cached features wins",
-        "fine-tuning wins": "fine-tuning wins",
-        "not told apart": "the two are not told apart",
-        "not tested": "the two were not tested",
-    }
-    told = [f"with {listed(n)} training images {words[verdict]}" for verdict, n in sizes.items()]
+        took = f"{human_seconds(seconds(each.tuned))} against {human_seconds(seconds(each.probe))}"
+        apart = "" if each.pair is None else f"{points(each.pair.difference)} points on test, "
+        told.append(
+            f"with {each.n_train:,} training images {_WORDS[each.verdict]} (`{each.tuned.name}`: "
+            f"{apart}{took})"
+        )
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}."
 
