@@ -337,3 +337,52 @@ def test_a_page_that_disagrees_with_its_records_is_found(bench, monkeypatch, tmp
     facts = bench.results.facts
     monkeypatch.setattr(bench.results, "facts", lambda: facts(copy))
     assert "docs/results.md" in bench.results.problems()
+
+
+def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) -> None:
+    """Three copies of a published comparison: another number of images, and other answers."""
+    from safetensors.numpy import load_file, save_file
+
+    source = REPO / "reports" / "networks-500"
+    names = dict(zip(bench.others.NETWORKS, (500, 5000, 20_000), strict=True))
+    answers = load_file(source / "answers.safetensors")
+    record = json.loads((source / "results.json").read_text())
+    for name, n in names.items():
+        (tmp_path / name).mkdir()
+        copy = json.loads(json.dumps(record)) | {"name": name}
+        copy["dataset"]["splits"]["train"]["n"] = n
+        (tmp_path / name / "results.json").write_text(json.dumps(copy))
+        bits = dict(answers)
+        if n == 5000:
+            # The probe's answers are those of the network: nothing tells them apart.
+            probe = next(key for key in bits if key.startswith("probe conv4_block6_out|"))
+            bits[probe] = bits["lp-ft|"]
+        digest = record["dataset"]["splits"]["test"]["digest"]
+        if n != 20_000:
+            save_file(
+                bits, tmp_path / name / "answers.safetensors",
+                metadata={"digest": digest, "n": "5000"},
+            )  # fmt: skip
+    found = bench.others.read_networks(tmp_path)
+    by_name = {a["name"]: a for a in record["approaches"]}
+    assert {c.probe.name for c in found.values()} == {"probe conv4_block6_out"}
+    assert {c.tuned.name for c in found.values()} == {"lp-ft"}
+    few, many, untested = found.values()
+    test = {name: by_name[name]["splits"]["test"]["accuracy"] for name in by_name}
+    apart = test["lp-ft"] - test["probe conv4_block6_out"]
+    assert few.pair.difference == pytest.approx(apart)
+    # Holm: two were tested, and the smaller p counts twice.
+    assert few.p == pytest.approx(2 * few.pair.p)
+    assert [c.verdict for c in (few, many, untested)] == [
+        "fine-tuning wins", "not told apart", "not tested",
+    ]  # fmt: skip
+    words = bench.others.crossing(found)
+    assert words.startswith(
+        f"With 500 training images fine-tuning wins (`lp-ft`: {100 * apart:+.1f}"
+    )
+    assert "with 5,000 training images the two are not told apart (`lp-ft`: 0.0 points" in words
+    assert "with 20,000 training images the two were not tested" in words
+    header, rows = bench.others.approach_rows(found)
+    assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
+    assert {row[0] for row in rows} == {f"`{name}`" for name in by_name}
+    assert sum("**" in cell for row in rows for cell in row) == 6
