@@ -31,12 +31,8 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 # barriers of small operations take far longer than the operations.
 _BLOCK = 1 << 15
 
-# Images that are resized and normalized at a time: what is written stays in the caches, and 64 of
-# them keep eight threads busy.
+# Images that a thread hands to Pillow and normalizes at a time.
 _TOGETHER = 8
-
-# Values of a batch below which handing work to threads costs more than they save.
-_WORTH_THREADS = 1 << 22
 
 # Fewer images are left to Pillow: finding out whether torch gives its pixels costs more.
 _WORTH_A_TRIAL = 32
@@ -263,11 +259,7 @@ class Preprocess:
     def _input_on_cpu(
         self, batch: torch.Tensor, already_sized: bool, memory_format: torch.memory_format
     ) -> torch.Tensor:
-        """Return `to_input` of a batch, a few images at a time, in as many threads as torch uses.
-
-        torch's own threads do not help here: its resize of bytes has one, and blocks that stay in
-        the caches are too small for them.
-        """
+        """Return `to_input` of a batch; what Pillow resizes, in as many threads as torch uses."""
         import torch
 
         n, height, width, _ = batch.shape
@@ -276,13 +268,13 @@ class Preprocess:
         by_torch = not as_they_are and self._torch_will_do(n, height, width)
         out = torch.empty((n, 3, *size), dtype=torch.float32, memory_format=memory_format)
 
-        def one(first: int) -> None:
-            images = batch[first : first + _TOGETHER]
+        def one(rows: slice) -> None:
+            images = batch[rows]
             if not as_they_are:
                 images = self._resized_on_cpu(images, by_torch)
-            self._normalize_into(out[first : first + _TOGETHER], images.permute(0, 3, 1, 2))
+            self._normalize_into(out[rows], images.permute(0, 3, 1, 2))
 
-        _by_groups(one, n, out.numel())
+        _by_groups(one, n, in_threads=not (as_they_are or by_torch))
         return out
 
     def _normalize_into(self, out: torch.Tensor, x: torch.Tensor) -> None:
@@ -329,11 +321,10 @@ class Preprocess:
         by_torch = self._torch_will_do(n, height, width)
         out = torch.empty((n, *self.output_size((height, width)), 3), dtype=torch.uint8)
 
-        def one(first: int) -> None:
-            rows = slice(first, first + _TOGETHER)
+        def one(rows: slice) -> None:
             out.numpy()[rows] = self._resized_on_cpu(batch[rows], by_torch).numpy()
 
-        _by_groups(one, n, out.numel())
+        _by_groups(one, n, in_threads=not by_torch)
         return out
 
     def _resized_on_cpu(self, batch: torch.Tensor, by_torch: bool) -> torch.Tensor:
@@ -368,17 +359,18 @@ class Preprocess:
         return torch_is_pillow(height, width, *self._resized(height, width))
 
 
-def _by_groups(one: Callable[[int], None], n: int, n_values: int) -> None:
-    """Call a function with the first image of every group of `n`, in threads where worth it."""
+def _by_groups(one: Callable[[slice], None], n: int, in_threads: bool) -> None:
+    """Call a function with the rows of a few images at a time, in threads, or once with all `n`.
+
+    Pillow lets go of Python's lock for long enough; torch's operations on small blocks do not.
+    """
     import torch
 
-    groups = range(0, n, _TOGETHER)
-    threads = torch.get_num_threads()
-    if threads == 1 or n_values < _WORTH_THREADS:
-        for first in groups:
-            one(first)
+    if not in_threads:
+        one(slice(0, n))
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        groups = [slice(first, first + _TOGETHER) for first in range(0, n, _TOGETHER)]
         for _ in pool.map(one, groups):
             pass
 
