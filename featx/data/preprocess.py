@@ -10,7 +10,6 @@ exactly. The normalization is theirs too, float32 operation by operation.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,9 +29,6 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 # the second level cache. torch divides larger ones among its threads, and beside other work the
 # barriers of small operations take far longer than the operations.
 _BLOCK = 1 << 15
-
-# Images that a thread hands to Pillow and normalizes at a time.
-_TOGETHER = 8
 
 # Fewer images are left to Pillow: finding out whether torch gives its pixels costs more.
 _WORTH_A_TRIAL = 32
@@ -212,10 +208,12 @@ class Preprocess:
         import torch
 
         memory_format = memory_format or torch.contiguous_format
-        if torch.device(device).type == "cpu":
-            return self._input_on_cpu(batch.to("cpu"), already_sized, memory_format)
-        x = batch.to(device, non_blocking=True) if already_sized else self.sized(batch, device)
-        return self.normalized(x.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory_format))
+        x = (
+            batch.to(device, non_blocking=True) if already_sized else self.sized(batch, device)
+        ).permute(0, 3, 1, 2)
+        if x.device.type == "cpu":
+            return self._normalized_in_blocks(x, memory_format)
+        return self.normalized(x.to(torch.float32, memory_format=memory_format))
 
     def sized(self, batch: torch.Tensor, device: torch.device | str) -> torch.Tensor:
         """Return a batch resized and cropped, not normalized.
@@ -256,34 +254,16 @@ class Preprocess:
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
         return x.to(torch.float32).div_(1 / self.scale).sub_(mean).div_(std)
 
-    def _input_on_cpu(
-        self, batch: torch.Tensor, already_sized: bool, memory_format: torch.memory_format
+    def _normalized_in_blocks(
+        self, x: torch.Tensor, memory_format: torch.memory_format
     ) -> torch.Tensor:
-        """Return `to_input` of a batch; what Pillow resizes, in as many threads as torch uses."""
-        import torch
-
-        n, height, width, _ = batch.shape
-        as_they_are = already_sized or self.image_size is None
-        size = (height, width) if as_they_are else self.output_size((height, width))
-        by_torch = not as_they_are and self._torch_will_do(n, height, width)
-        out = torch.empty((n, 3, *size), dtype=torch.float32, memory_format=memory_format)
-
-        def one(rows: slice) -> None:
-            images = batch[rows]
-            if not as_they_are:
-                images = self._resized_on_cpu(images, by_torch)
-            self._normalize_into(out[rows], images.permute(0, 3, 1, 2))
-
-        _by_groups(one, n, in_threads=not (as_they_are or by_torch))
-        return out
-
-    def _normalize_into(self, out: torch.Tensor, x: torch.Tensor) -> None:
-        """Write `normalized` of uint8 images (n, 3, height, width) to `out`, block by block."""
+        """Return `normalized` of a uint8 batch (n, 3, height, width) on the CPU, block by block."""
         import torch
 
         n, _, height, width = x.shape
+        out = torch.empty(x.shape, dtype=torch.float32, memory_format=memory_format)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        if out.is_contiguous(memory_format=torch.channels_last):
+        if memory_format == torch.channels_last:
             # Whole rows of pixels, so that the innermost loop is longer than three channels.
             source = x.permute(0, 2, 3, 1).reshape(n * height, 3 * width)
             target = out.permute(0, 2, 3, 1).view(n * height, 3 * width)
@@ -295,59 +275,29 @@ class Preprocess:
         for block, pixels in zip(target.split(step), source.split(step), strict=True):
             # The same operations as in `normalized`, and in their order.
             block.copy_(pixels).div_(1 / self.scale).sub_(mean).div_(std)
+        return out
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""
-        from featx.data.resample import pillow_order, resize
+        from featx.data.resample import pillow_order, resize, resize_by_torch
 
         height, width = int(batch.shape[1]), int(batch.shape[2])
         new_height, new_width = self._resized(height, width)
         if (new_height, new_width) == (height, width):
-            return self._cropped(batch)
-        order = None
-        if device.type != "cpu":
+            x = batch
+        elif device.type == "cpu":
+            if not self._torch_will_do(len(batch), height, width):
+                return self._pillow_geometry(batch)
+            x = resize_by_torch(batch, new_height, new_width)
+        else:
             order = pillow_order(height, width, new_height, new_width, self.interpolation)
-        if order is None:
-            return self._sized_on_cpu(batch.to("cpu"))
-        x = batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
-        x = resize(x, new_height, new_width, self.interpolation, order=order)
-        return self._cropped(x.permute(0, 2, 3, 1))
-
-    def _sized_on_cpu(self, batch: torch.Tensor) -> torch.Tensor:
-        """Resize and crop (n, height, width, 3) uint8, a few images at a time."""
-        import torch
-
-        n, height, width, _ = batch.shape
-        by_torch = self._torch_will_do(n, height, width)
-        out = torch.empty((n, *self.output_size((height, width)), 3), dtype=torch.uint8)
-
-        def one(rows: slice) -> None:
-            out.numpy()[rows] = self._resized_on_cpu(batch[rows], by_torch).numpy()
-
-        _by_groups(one, n, in_threads=not by_torch)
-        return out
-
-    def _resized_on_cpu(self, batch: torch.Tensor, by_torch: bool) -> torch.Tensor:
-        """Resize and crop (n, height, width, 3) uint8 by torch or, image by image, by Pillow."""
-        import torch
-        from PIL import Image
-
-        from featx.data.resample import resize_by_torch
-
-        height, width = int(batch.shape[1]), int(batch.shape[2])
-        new_height, new_width = self._resized(height, width)
-        if (new_height, new_width) == (height, width):
-            return self._cropped(batch)
-        if by_torch:
-            return self._cropped(resize_by_torch(batch, new_height, new_width))
-        found = [self.geometry(Image.fromarray(image)) for image in batch.numpy()]
-        return torch.from_numpy(np.stack(found))
-
-    def _cropped(self, x: torch.Tensor) -> torch.Tensor:
-        """Cut resized images (n, height, width, 3) to `output_size`."""
-        height, width = int(x.shape[1]), int(x.shape[2])
-        top, left = self._crop_corner(height, width)
-        out_height, out_width = self.output_size((height, width))
+            if order is None:
+                return self._pillow_geometry(batch)
+            x = batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            x = resize(x, new_height, new_width, self.interpolation, order=order)
+            x = x.permute(0, 2, 3, 1)
+        top, left = self._crop_corner(new_height, new_width)
+        out_height, out_width = self.output_size((new_height, new_width))
         return x[:, top : top + out_height, left : left + out_width]
 
     def _torch_will_do(self, n: int, height: int, width: int) -> bool:
@@ -358,21 +308,22 @@ class Preprocess:
             return False
         return torch_is_pillow(height, width, *self._resized(height, width))
 
+    def _pillow_geometry(self, batch: torch.Tensor) -> torch.Tensor:
+        """Apply `geometry` to each image, in as many threads as torch uses."""
+        import torch
+        from PIL import Image
 
-def _by_groups(one: Callable[[slice], None], n: int, in_threads: bool) -> None:
-    """Call a function with the rows of a few images at a time, in threads, or once with all `n`.
+        height, width = int(batch.shape[1]), int(batch.shape[2])
+        out = np.empty((len(batch), *self.output_size((height, width)), 3), dtype=np.uint8)
+        images = batch.cpu().numpy()
 
-    Pillow lets go of Python's lock for long enough; torch's operations on small blocks do not.
-    """
-    import torch
+        def one(row: int) -> None:
+            out[row] = self.geometry(Image.fromarray(images[row]))
 
-    if not in_threads:
-        one(slice(0, n))
-        return
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        groups = [slice(first, first + _TOGETHER) for first in range(0, n, _TOGETHER)]
-        for _ in pool.map(one, groups):
-            pass
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for _ in pool.map(one, range(len(images))):
+                pass
+        return torch.from_numpy(out)
 
 
 # Mean and deviation of ImageNet's training pixels on 0..1, as torchvision and timm publish them.

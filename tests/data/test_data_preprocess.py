@@ -103,7 +103,7 @@ def test_many_small_images_are_those_of_torchvision_whoever_resizes(
     expected = torch.stack([transform(Image.fromarray(image)) for image in images])
     preprocess = TORCH.with_size(side, crop="none")
     if by_torch:
-        monkeypatch.setattr(Preprocess, "geometry", refuse)
+        monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         with torch_threads(threads):
             got = preprocess.to_input(torch.from_numpy(images), "cpu", False, memory_format)
@@ -112,7 +112,7 @@ def test_many_small_images_are_those_of_torchvision_whoever_resizes(
 
 
 def test_images_of_the_right_size_are_cut_without_a_resize(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Preprocess, "geometry", refuse)
+    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
     pixels = noise(256, 300)
     got = TORCH.sized(torch.from_numpy(pixels)[None], "cpu")
     np.testing.assert_array_equal(got[0].numpy(), pixels[16:240, 38:262])
@@ -142,7 +142,7 @@ def test_an_accelerators_pixels_are_those_of_the_cpu(
     expected = preprocess.to_input(batch, "cpu", already_sized=False)
     # The accelerator's integer arithmetic, run where this test is: any other type than "cpu"
     # chooses it, and tensors are then moved to a device that exists.
-    monkeypatch.setattr(Preprocess, "geometry", refuse)
+    monkeypatch.setattr(Preprocess, "_pillow_geometry", refuse)
     device = OtherDevice()
     sized = preprocess._batch_geometry(batch, device)  # type: ignore[arg-type]
     got = preprocess.to_input(sized, "cpu", already_sized=True)
