@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featx.errors import FeatxError
 from featx.extraction import extract_to_store
 from featx.pipeline.about import repeat_command
 from featx.pipeline.exhibits import keep_exhibits, make_exhibits
@@ -22,6 +23,7 @@ from featx.report import write_report
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
+    from featx.data import Split
     from featx.evaluate import ComparisonRecord, RunRecord, TrainingRecord
     from featx.recipes import Recipe
 
@@ -131,11 +133,12 @@ def extract_all(
 ) -> dict[str, dict[str, FeatureSet]]:
     """Return the features of every cut (then split), computing what is not cached.
 
-    Poolings in `also` are cached in the same pass; see `featx.extraction.extract_to_store`.
+    Poolings in `also` are cached in the same pass; see `featx.extraction.extract_to_store`. Where
+    that fails, as one of them may hold values that cannot be stored, it goes on without them.
     """
-    features: dict[str, dict[str, FeatureSet]] = {cut: {} for cut in prepared.points}
-    for split in prepared.dataset.splits.values():
-        found = extract_to_store(
+
+    def extract(split: Split, also: Sequence[str]) -> dict[str, FeatureSet]:
+        return extract_to_store(
             prepared.backbone,
             list(prepared.points),
             split,
@@ -145,6 +148,17 @@ def extract_all(
             also=also,
             progress=progress,
         )
+
+    features: dict[str, dict[str, FeatureSet]] = {cut: {} for cut in prepared.points}
+    for split in prepared.dataset.splits.values():
+        try:
+            found = extract(split, also)
+        except FeatxError as error:
+            if not also:
+                raise
+            progress.warn(f"Pooling by {', '.join(also)} in the same pass is left out: {error}")
+            also = ()
+            found = extract(split, also)
         for cut, feature_set in found.items():
             features[cut][split.name] = feature_set
     return features

@@ -197,23 +197,11 @@ def _run_probe(
     """
     try:
         prepared = prepare_fit(recipe, progress, like=like)
-        record = _run_shared(prepared, poolings_to_share(prepared, later), parent, progress)
+        plan, also = make_plan(prepared), poolings_to_share(prepared, later)
+        record, _ = run_prepared(prepared, plan, also=also, parent=parent, progress=progress)
     except FeatxError as error:
         return str(error), like
     return record, prepared
-
-
-def _run_shared(
-    prepared: Prepared, also: Sequence[str], parent: str | None, progress: Progress
-) -> RunRecord:
-    """Run a probe; where that fails with other runs' poolings, alone."""
-    plan = make_plan(prepared)
-    if also:
-        try:
-            return run_prepared(prepared, plan, also=also, parent=parent, progress=progress)[0]
-        except FeatxError as error:
-            progress.warn(f"Extracting {', '.join(also)} in the same pass failed: {error}")
-    return run_prepared(prepared, plan, parent=parent, progress=progress)[0]
 
 
 def train_or_resume(
@@ -306,7 +294,8 @@ def _rows(member: Member, result: Result) -> list[StudyRow]:
             multiply_adds=result.cut_record(found.cut).multiply_adds,
             C=found.C,
             converged=found.converged,
-            seconds=found.fit_s,
+            # All values of C: the last step of a path says little.
+            seconds=found.fit_s if found.all_fits_s is None else found.all_fits_s,
             top1=dict(found.accuracy),
             top5={s: m.top5 for s, m in found.splits.items() if m.top5 is not None},
         )

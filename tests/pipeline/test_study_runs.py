@@ -188,6 +188,12 @@ def test_probes_are_studied_per_cut(tmp_path: Path) -> None:
         ("avg", "layer1"), ("avg", "layer2"), ("max", "layer1"), ("max", "layer2"),
     ]  # fmt: skip
     assert set(record.rows[0].top5) == {"val", "test"}
+    for row in record.rows:
+        (found,) = (
+            r for r in read_record(report.parent / row.folder).results if r.cut == row.label
+        )
+        assert (row.C, row.converged) == (0.01, found.converged)
+        assert row.seconds == found.all_fits_s >= found.fit_s
     assert "layer2" in report.read_text()
 
 
@@ -250,7 +256,7 @@ def test_a_pooling_that_fails_takes_no_other_run_with_it(tmp_path: Path, monkeyp
         ("avg", "finished"), ("flatten", "failed"),
     ]  # fmt: skip
     assert asked[0] == ("flatten",)
-    assert any("Extracting flatten in the same pass failed" in said for said in ears.said)
+    assert any("Pooling by flatten in the same pass is left out" in said for said in ears.said)
 
 
 def test_what_does_not_fit_beside_the_others_is_not_shared(tmp_path: Path, monkeypatch) -> None:
