@@ -36,8 +36,7 @@ class Capture:
     Parameters
     ----------
     backbone : Backbone
-        The network; where the numerics are not plain, a working copy of it runs instead. Move it
-        to its device before the block begins.
+        The network, of which a working copy runs. Move it to its device before the block begins.
     cuts : sequence of str, or mapping of str to str
         Any of their names. What comes out at one of them does not depend on which others there
         are, but for the last digits of compiled networks. A mapping gives what comes out a name of

@@ -67,9 +67,8 @@ def find_folds(model: nn.Module, image_size: tuple[int, int]) -> Folds:
     try:
         dry, _ = on_meta(model)
         return _watch(model, dry, image_size, "meta")
-    except (
-        Exception
-    ):  # not every network runs there, and it may raise anything; the real pass tells
+    except Exception:
+        # Not every network runs there, and it may raise anything; the real pass tells.
         device = next(model.parameters()).device
         return _watch(model, model, image_size, device)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.evaluate import NetworkRecord, SplitMetrics, TrainingRecord
-from featx.pipeline.recording import about_run, dataset_record, image_notes
+from featx.pipeline.about import about_run, image_notes
+from featx.pipeline.recording import dataset_record
 
 if TYPE_CHECKING:
     from featx.pipeline.train_prepare import PreparedTraining

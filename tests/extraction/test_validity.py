@@ -20,7 +20,7 @@ from featx.progress import Progress
 PLAIN = {"fold": False, "channels_last": False}
 
 
-@pytest.fixture(params=[{}, PLAIN], ids=["working copy", "the network itself"])
+@pytest.fixture(params=[{}, PLAIN], ids=["folded", "plain"])
 def numerics(request):
     return request.param
 
