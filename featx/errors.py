@@ -101,7 +101,12 @@ class BudgetExceeded(UsageError):
 
 
 class NonFiniteFeatures(FeatxError):
-    """NaN or Inf came out of a network: names the cut, the row and the image."""
+    """NaN or Inf came out of a network: names the cut, the row and the image.
+
+    Cut, row and value are also its `place`, for whoever knows the image by another row.
+    """
+
+    place: tuple[str, int, float] = ("", 0, float("nan"))
 
 
 class DownloadError(FeatxError):

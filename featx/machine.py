@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+ALL_GPUS = "cuda:all"
 PACKAGES = (
     "torch",
     "torchvision",
@@ -56,6 +57,11 @@ def pick_device(device: str = "auto") -> torch.device:
     import torch
 
     kind, _, index = device.partition(":")
+    if device == ALL_GPUS or "," in device:
+        raise UsageError(
+            f"Device '{device}' names several: only extraction is divided among devices. Give one: "
+            f"{', '.join(DEVICES)}, cuda:N."
+        )
     if kind not in DEVICES or (index and not index.isdigit()):
         raise UsageError(f"Device '{device}' is not known. Valid: {', '.join(DEVICES)}, cuda:N.")
     found = available_devices()
@@ -71,12 +77,44 @@ def pick_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def pick_devices(devices: str = "auto") -> list[torch.device]:
+    """Return the devices that are asked for: one as `pick_device`, ``cuda:0,cuda:1``, ``cuda:all``.
+
+    Raises
+    ------
+    UsageError
+        When one of them is not valid or not here, or they are of different kinds.
+    """
+    import torch
+
+    if devices == ALL_GPUS:
+        pick_device("cuda")
+        return [torch.device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
+    found = [pick_device(name.strip()) for name in devices.split(",")]
+    if len({device.type for device in found}) > 1:
+        raise UsageError(
+            f"Devices '{devices}' are of several kinds, and each kind has other last digits. "
+            "Give devices of one kind: cuda:0,cuda:1 or cuda:all."
+        )
+    return found
+
+
+def first_device(devices: str) -> str:
+    """Return the one of several devices that heads are fitted on; one is itself."""
+    return "cuda" if devices == ALL_GPUS else devices.partition(",")[0].strip()
+
+
 def device_name(device: str) -> str:
     """Return a device for a record: ``cuda (NVIDIA H100)``, ``cpu``."""
     import torch
 
     kind = device.partition(":")[0]
     return f"{device} ({torch.cuda.get_device_name(device)})" if kind == "cuda" else device
+
+
+def device_names(devices: Sequence[torch.device]) -> str:
+    """Return the devices of an extraction for a record: ``cuda:0 (...), cuda:1 (...)``."""
+    return ", ".join(device_name(str(device)) for device in devices)
 
 
 def cpu_name() -> str:

@@ -12,9 +12,11 @@ from featx.machine import (
     available_devices,
     available_memory_bytes,
     cpu_name,
+    first_device,
     n_cpus,
     parse_bytes,
     pick_device,
+    pick_devices,
     versions,
 )
 
@@ -62,6 +64,30 @@ def test_an_absent_device_says_what_there_is(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("featx.machine.available_devices", lambda: ["cpu"])
     with pytest.raises(UsageError, match=r"sees cpu\. Use --device auto"):
         pick_device("cuda")
+
+
+def test_several_devices_are_given_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featx.machine.available_devices", lambda: ["cuda", "cpu"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert pick_devices("cpu, cpu") == [torch.device("cpu")] * 2
+    assert pick_devices("cuda:2,cuda:0") == [torch.device("cuda:2"), torch.device("cuda:0")]
+    assert pick_devices("cuda:all") == [torch.device(f"cuda:{k}") for k in range(3)]
+    assert pick_devices("auto") == [torch.device("cuda")]
+    with pytest.raises(UsageError, match="'cuda:3' is not here; there are 3"):
+        pick_devices("cuda:0,cuda:3")
+    with pytest.raises(UsageError, match=r"'cuda:0,cpu' are of several kinds.*cuda:all"):
+        pick_devices("cuda:0,cpu")
+    for devices in ("cuda:0,cuda:1", "cuda:all"):
+        with pytest.raises(UsageError, match=rf"'{devices}' names several: only extraction"):
+            pick_device(devices)
+    firsts = [first_device(devices) for devices in ("cuda:1,cuda:0", "cuda:all", "auto")]
+    assert firsts == ["cuda:1", "cuda", "auto"]
+
+
+def test_all_gpus_where_there_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featx.machine.available_devices", lambda: ["cpu"])
+    with pytest.raises(UsageError, match=r"'cuda' is not available here.*Use --device auto"):
+        pick_devices("cuda:all")
 
 
 def test_a_containers_limit_counts_but_not_its_file_cache(tmp_path, monkeypatch) -> None:

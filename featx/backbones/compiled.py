@@ -76,6 +76,10 @@ class LastCompiled:
         self._key: Hashable = None
         self._pass: CompiledPass | None = None
 
+    def __reduce__(self) -> tuple[type[LastCompiled], tuple[()]]:
+        """A copy of a backbone in another process compiles for itself."""
+        return LastCompiled, ()
+
     def get(self, key: Hashable, make: Callable[[], CompiledPass]) -> CompiledPass:
         """Return the pass of a key, made anew where the last one was another."""
         if self._pass is None or key != self._key:

@@ -47,8 +47,8 @@ def summary(prepared: Prepared, plan: Plan) -> str:
     return (
         f"{plan.images_to_extract:,} images through {backbone.short_name}{random} at "
         f"{f'{size} px' if size else 'their native size'}, {len(prepared.points)} cuts, on "
-        f"{settings.device} ({settings.numerics}): {human_bytes(plan.bytes_to_write)} of features "
-        f"to write to {where}, "
+        f"{', '.join(map(str, settings.devices))} ({settings.numerics}): "
+        f"{human_bytes(plan.bytes_to_write)} of features to write to {where}, "
         f"{human_bytes(prepared.store.free_bytes())} free."
     )
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from featx.backbones.pooling import parse_pooling
 from featx.cache.locks import computing
-from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
+from featx.extraction.forward import is_out_of_memory, out_of_memory
 from featx.extraction.planning import feature_key, plan_split
+from featx.extraction.processes import batches_of_all_devices
 from featx.extraction.settings import Settings, cut_points
 from featx.progress import SILENT, Progress
 
@@ -158,7 +159,7 @@ def _write_split(
         label = f"extract {backbone.short_name} {split.name}"
         with progress.task(label, len(split), "images", done=start) as advance:
             if start < len(split):
-                for row, features in forward_batches(
+                for row, features in batches_of_all_devices(
                     backbone, _computed(backbone, points, settings), split.images, settings,
                     batch_size, start=start,
                 ):  # fmt: skip

@@ -134,24 +134,24 @@ def _checked(fetch: Fetch, row: int, images: Images, storage: str) -> dict[str, 
     """Return the features of a batch; refuse NaN, Inf, and what the storage type cannot hold."""
     found, bad = fetch.result()
     for cut in bad:
-        raise _non_finite(found[cut], cut, row, images, storage)
+        held = np.abs(found[cut]) <= np.finfo(storage).max
+        first = int(np.flatnonzero(~held.all(axis=1))[0])
+        value = float(found[cut][first][~held[first]][0])
+        raise non_finite(cut, row + first, value, images, storage)
     return found
 
 
-def _non_finite(
-    value: np.ndarray, cut: str, row: int, images: Images, storage: str
-) -> NonFiniteFeatures:
-    """Return the error that names the first value that cannot be stored."""
-    held = np.abs(value) <= np.finfo(storage).max
-    bad = int(np.flatnonzero(~held.all(axis=1))[0])
-    first = value[bad][~held[bad]][0]
+def non_finite(cut: str, row: int, value: float, images: Images, storage: str) -> NonFiniteFeatures:
+    """Return the error for a value that cannot be stored, which names its image."""
     advice = "check the weights, or use --precision fp32"
-    if np.isfinite(first):
+    if np.isfinite(value):
         advice = f"{storage} cannot hold it, use --storage float32"
-    return NonFiniteFeatures(
-        f"Cut '{cut}' gave {first} in row {row + bad} ({images.name_of(row + bad)}). The features "
-        f"must be finite: {advice}."
+    error = NonFiniteFeatures(
+        f"Cut '{cut}' gave {value} in row {row} ({images.name_of(row)}). The features must be "
+        f"finite: {advice}."
     )
+    error.place = (cut, row, value)
+    return error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

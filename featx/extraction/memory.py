@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import BudgetExceeded, UsageError
-from featx.extraction.forward import forward_batches, is_out_of_memory, out_of_memory
+from featx.extraction.forward import is_out_of_memory, out_of_memory
 from featx.extraction.planning import memory_budget_bytes, over_budget_message
+from featx.extraction.processes import batches_of_all_devices
 from featx.extraction.settings import cut_points, make_settings
 from featx.progress import SILENT, Progress
 
@@ -103,7 +104,9 @@ def extract(
     for size in sizes:
         try:
             with progress.task(f"extract {backbone.short_name}", len(source), "images") as advance:
-                for row, features in forward_batches(backbone, points, source, settings, size):
+                for row, features in batches_of_all_devices(
+                    backbone, points, source, settings, size
+                ):
                     for cut, values in features.items():
                         found[cut][row : row + len(values)] = values
                     advance(len(values))

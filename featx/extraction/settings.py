@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from featx.backbones.numerics import PRECISIONS, Numerics
 from featx.errors import ShapeError, UsageError
-from featx.machine import can_compile, n_cpus, pick_device, pick_precision
+from featx.machine import can_compile, n_cpus, pick_devices, pick_precision
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,9 @@ class Settings:
         What becomes of a map: ``"avg"``, ``"flatten"``, ...
     device : torch.device
         Where the forward pass runs.
+    more_devices : tuple of torch.device
+        Further ones of its kind, each with a process of its own and every n-th batch. They
+        change no bit.
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic of the forward pass; features leave it as float32.
     batch_size : int or "auto"
@@ -66,6 +69,12 @@ class Settings:
     threads: int | None = None
     auto_batch: int | None = None
     compiled_for: tuple[str, ...] = ()
+    more_devices: tuple[torch.device, ...] = ()
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Every device of an extraction, of one kind."""
+        return self.device, *self.more_devices
 
     @property
     def numerics(self) -> Numerics:
@@ -120,6 +129,9 @@ def make_settings(
         Pixels a side; ``auto`` is the weights' own; ``native`` (None) leaves images as they are.
     precision : {"fp32", "bf16", "fp16", "auto"}
         ``auto`` is the fastest of fp32 and those in `allow` that this device is made for.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; for a process each ``cuda:0,cuda:1`` or
+        ``cuda:all``. Processes on the CPU divide its cores.
     threads : int or "auto"
         ``auto`` leaves torch's own number.
 
@@ -139,7 +151,7 @@ def make_settings(
     if precision not in (*PRECISIONS, "auto"):
         valid = ", ".join((*PRECISIONS, "auto"))
         raise UsageError(f"Precision '{precision}' is not known. Valid: {valid}.")
-    where = pick_device(device)
+    where, *others = pick_devices(device)
     if compile and not can_compile(where):
         missing = "the package triton" if where.type == "cuda" else "a C++ compiler (g++, clang++)"
         raise UsageError(
@@ -160,6 +172,9 @@ def make_settings(
         raise ShapeError(
             "image_size is native, but the images have many sizes. Give one: --image-size 224"
         )
+    # Processes share the cores: to decode, and on a CPU to compute.
+    cores = max(1, n_cpus() // (1 + len(others)))
+    own_threads = cores if others and where.type == "cpu" else None
     return Settings(
         preprocess=preprocess,
         input_size=enters,
@@ -168,11 +183,12 @@ def make_settings(
         precision=pick_precision(precision, allow, where),
         batch_size=batch_size,
         storage=storage,
-        workers=(n_cpus() if decodes else 0) if workers == "auto" else int(workers),
+        workers=(cores if decodes else 0) if workers == "auto" else int(workers),
         channels_last=channels_last,
         fold=fold,
         compile=compile,
-        threads=None if threads == "auto" else int(threads),
+        threads=own_threads if threads == "auto" else int(threads),
+        more_devices=tuple(others),
     )
 
 

@@ -15,7 +15,7 @@ from featx.backbones.numerics import PRECISIONS
 from featx.errors import CacheError, FeatxError
 from featx.extraction.forward import arithmetic, is_out_of_memory
 from featx.extraction.settings import Settings
-from featx.machine import can_compile, cpu_name, device_name, n_cpus, user_cache_dir, versions
+from featx.machine import can_compile, cpu_name, device_names, n_cpus, user_cache_dir, versions
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _stages(
         yield "precision", [{"precision": precision} for precision in precisions]
     if "batch_size" in free:
         yield "batch size", [{"auto_batch": size} for size in BATCHES]
-    if "threads" in free and settings.device.type == "cpu":
+    if "threads" in free and settings.device.type == "cpu" and not settings.more_devices:
         cores = n_cpus()
         yield "threads", [{"threads": n} for n in sorted({1, max(1, cores // 2), cores})]
     if "compile" in free and can_compile(settings.device):
@@ -222,7 +222,7 @@ def _about(
         "free": sorted(free),
         "precisions": list(precisions),
         "fixed": fixed,
-        "device": device_name(str(settings.device)),
+        "device": device_names(settings.devices),
         "processor": f"{cpu_name()}, {n_cpus()} cores",
         "versions": {k: v for k, v in versions().items() if k in ("torch", backbone.library)},
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featx.analysis.data_facts import duplicates, leaks
 from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
-from featx.machine import cpu_name, device_name, n_cpus, versions
+from featx.machine import cpu_name, n_cpus, versions
 from featx.recipes import PLACES, flag, has_effect
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def about_run(
     ----------
     recipe : Recipe
     device : str
-        Where it ran.
+        Where it ran: `featx.machine.device_names`.
     numerics : str
         How the network computed, in words.
     command : str
@@ -54,7 +54,7 @@ def about_run(
             platform=platform.system() + " " + platform.machine(),
             cpu=cpu_name(),
             n_cpus=n_cpus(),
-            device=": ".join(part for part in (device_name(device), numerics) if part),
+            device=": ".join(part for part in (device, numerics) if part),
             versions=versions(),
         ),
     }

@@ -295,7 +295,8 @@ def _record(
         "val" if all("val" in row.record.splits for row in found) else "test"
     )
     best = max(found, key=lambda row: row.record.splits[chosen_on].accuracy)
-    device = first.environment.device.partition(" ")[0]
+    # A run's says also how the network computed: "cuda:0 (NVIDIA H100): fp32, ...".
+    device = first.environment.device.partition(": ")[0]
     if chosen_on == "test":
         notes = [
             "There is no validation split: the test split chooses the best, which flatters it.",

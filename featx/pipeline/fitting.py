@@ -16,7 +16,7 @@ from featx.errors import BudgetExceeded
 from featx.heads import C_GRIDS, NAMED_GRIDS, LinearHead, cross_validate, fit_path, pick_C
 from featx.heads.blocks import row_blocks
 from featx.heads.solving import least_bytes
-from featx.machine import n_cpus
+from featx.machine import first_device, n_cpus
 from featx.pipeline.feature_rows import FeatureRows
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C, Recipe
@@ -245,7 +245,7 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> _Done:
         "max_iter": recipe.max_iter,
         "tol": recipe.tol,
         "seed": recipe.seed,
-        "device": recipe.device,
+        "device": first_device(recipe.device),
         "memory_bytes": job.memory_bytes,
     }
     fits = fit_path(

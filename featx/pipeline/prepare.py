@@ -24,7 +24,7 @@ from featx.extraction import (
     tune,
 )
 from featx.extraction.tuning import FREE
-from featx.machine import n_cpus, pick_device
+from featx.machine import n_cpus, pick_devices
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def prepare(
             "Then: --cut NAME (more than one is fine)"
         )
     # What costs nothing to check comes before weights and images, which may be downloads.
-    pick_device(recipe.device)
+    pick_devices(recipe.device)
     parse_pooling(recipe.pool)
     backbone = _backbone(recipe, like)
     for cut in recipe.cuts:

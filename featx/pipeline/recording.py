@@ -16,6 +16,7 @@ from featx.evaluate import (
     RunRecord,
     evaluate_predictions,
 )
+from featx.machine import device_names
 from featx.pipeline.about import about_run, dataset_record, image_notes
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def make_record(
     """
     recipe = prepared.recipe
     return RunRecord(
-        **about_run(recipe, str(prepared.settings.device), numerics=_how(prepared)),
+        **about_run(recipe, device_names(prepared.settings.devices), numerics=_how(prepared)),
         dataset=dataset_record(prepared.dataset),
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],

@@ -21,7 +21,7 @@ from featx.evaluate import (
     spread,
 )
 from featx.extraction import memory_budget_bytes
-from featx.machine import n_cpus, pick_device
+from featx.machine import device_names, n_cpus, pick_device, pick_devices
 from featx.pipeline.about import (
     about_run,
     inputs_digest,
@@ -241,7 +241,9 @@ def _record(study: Study, results: dict[str, Result], seconds: float) -> StudyRe
     rows = [
         row for member in study.members for row in _rows(member, results[member.recipe.run_name])
     ]
-    about = about_run(recipe, str(pick_device(recipe.device)), command=study_command(study))
+    about = about_run(
+        recipe, device_names(pick_devices(recipe.device)), command=study_command(study)
+    )
     about["recipe"] |= {"published": recipe.published} if recipe.published else {}
     return StudyRecord(
         **about,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.evaluate import NetworkRecord, SplitMetrics, TrainingRecord
+from featx.machine import device_names
 from featx.pipeline.about import about_run, image_notes
 from featx.pipeline.recording import dataset_record
 
@@ -34,7 +35,7 @@ def make_training_record(
     model : tuple of str and int, or None
         Name and bytes of the model file.
     """
-    about = about_run(prepared.recipe, str(prepared.device))
+    about = about_run(prepared.recipe, device_names([prepared.device]))
     if prepared.recipe.published:
         about["recipe"]["published"] = prepared.recipe.published
     return TrainingRecord(

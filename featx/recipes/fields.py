@@ -78,7 +78,11 @@ class SharedFields(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="Seed of hold-out, limits, random weights and solvers."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:N or mps; to extract on several GPUs, a process each: "
+        "cuda:all or cuda:0,cuda:1.",
+    )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
         description="Arithmetic of the forward pass; auto: the fastest of fp32 and --allow here.",

@@ -1,0 +1,165 @@
+"""A pass over several devices: the bits of one device, in order, and no process left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pickle
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from featx.backbones import load_backbone
+from featx.data import ArrayImages, Split
+from featx.errors import FeatxError, NonFiniteFeatures
+from featx.extraction import extract, extract_to_store, make_settings, processes
+from featx.extraction.processes import batches_of_all_devices
+from featx.extraction.settings import cut_points
+
+CUTS = ["relu2", "fc1"]
+N = 22
+
+
+@pytest.fixture(scope="module")
+def small():
+    return load_backbone("cnn-a", "none", seed=3)
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[subprocess.Popen]:
+    """The processes that a test starts."""
+    found: list[subprocess.Popen] = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            if kwargs.get("stdin"):
+                found.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    return found
+
+
+def one_pass(backbone, images, *, devices="cpu,cpu", start=0, batch_size=4):
+    source = ArrayImages(images)
+    settings = make_settings(backbone, source.size, device=devices, batch_size=batch_size)
+    points = cut_points(backbone, CUTS, settings)
+    return batches_of_all_devices(backbone, points, source, settings, batch_size, start=start)
+
+
+def test_several_processes_give_the_bits_of_one_in_order(small, images, started) -> None:
+    alone = dict(one_pass(small, images, devices="cpu"))
+    assert not started
+    divided = list(one_pass(small, images, devices="cpu,cpu,cpu"))
+    assert len(started) == 3
+    assert [row for row, _ in divided] == list(alone) == [0, 4, 8, 12, 16, 20]
+    for row, features in divided:
+        assert list(features) == CUTS
+        for cut in CUTS:
+            assert np.array_equal(features[cut], alone[row][cut])
+    assert all(process.returncode is not None for process in started)
+
+
+def test_an_interrupted_set_is_gone_on_with_by_other_numbers_of_devices(
+    small, images, store, started, monkeypatch
+) -> None:
+    monkeypatch.setattr("featx.cache.shard_rows_for", lambda n_features, batch, storage: 8)
+    split = Split("train", ArrayImages(images), np.arange(N, dtype=np.int64) % 3)
+    one, two = (
+        make_settings(small, (32, 32), device=device, batch_size=4) for device in ("cpu", "cpu,cpu")
+    )
+    whole = extract_to_store(small, CUTS, split, store, one)
+    kept = {cut: found.read() for cut, found in whole.items()}
+    for found in whole.values():
+        assert found.key.device_kind == "cpu"
+        store.remove(found.key)
+    real = processes.batches_of_all_devices
+
+    def cut_short(*args, **kwargs):
+        for number, batch in enumerate(real(*args, **kwargs)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.extraction.caching.batches_of_all_devices", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            extract_to_store(small, CUTS, split, store, one)
+    assert [store.progress(found.key) for found in whole.values()] == [8, 8]
+    again = extract_to_store(small, CUTS, split, store, two)
+    # Rows 8 to 22 in batches of 4.
+    assert len(started) == 2
+    for cut in CUTS:
+        assert again[cut].key == whole[cut].key
+        assert np.array_equal(again[cut].read(), kept[cut])
+        assert np.array_equal(again[cut].y, split.y)
+
+
+def test_more_devices_than_batches_start_no_idle_process(small, images, started) -> None:
+    assert len(list(one_pass(small, images, devices="cpu,cpu", batch_size=32))) == 1
+    assert not started
+
+
+def test_an_error_names_the_image_of_the_whole_set(images) -> None:
+    backbone = load_backbone("cnn-a", "none", seed=3)
+    # Without a mean black is 0 and stays so; white overflows.
+    backbone.preprocess = dataclasses.replace(backbone.preprocess, mean=(0.0, 0.0, 0.0))
+    with torch.no_grad():
+        for conv in ("conv1", "conv2"):
+            backbone.model.get_submodule(conv).weight *= 1e30
+            backbone.model.get_submodule(conv).bias.zero_()
+    source = ArrayImages(np.zeros_like(images))
+    source.array[13] = 255
+    with pytest.raises(NonFiniteFeatures, match=r"Cut 'relu2' gave .* in row 13 \(image 13\)"):
+        extract(backbone, CUTS, source, device="cpu,cpu", batch_size=4)
+
+
+def test_a_process_that_is_killed_is_an_error_that_says_so(small, images, started) -> None:
+    batches = one_pass(small, np.concatenate([images] * 40), batch_size=8)
+    next(batches)
+    os.kill(started[1].pid, signal.SIGKILL)
+    with pytest.raises(FeatxError, match=r"computed on cpu ended with signal SIGKILL\. .*memory"):
+        list(batches)
+    assert all(process.returncode is not None for process in started)
+
+
+def test_ctrl_c_and_an_early_end_leave_no_process(small, images, started) -> None:
+    batches = one_pass(small, np.concatenate([images] * 40), batch_size=8)
+    next(batches)
+    # Ctrl-C reaches every process of a terminal: these wait for the one that reads them.
+    for process in started:
+        os.kill(process.pid, signal.SIGINT)
+    next(batches)
+    assert all(process.poll() is None for process in started)
+    batches.close()
+    assert all(process.returncode is not None for process in started)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_shortage_of_memory_travels_as_what_it_is(small, images, monkeypatch, error) -> None:
+    def fail(*args, **kwargs):
+        raise error
+        yield
+
+    monkeypatch.setattr("featx.extraction.processes.forward_batches", fail)
+    settings = make_settings(small, (32, 32))
+    share = processes._Share(small, {}, ArrayImages(images), settings, 4)
+    source, sink = io.BytesIO(), io.BytesIO()
+    pickle.dump(small.library, source)
+    pickle.dump(share, source)
+    source.seek(0)
+    processes.serve(source, sink)
+    assert isinstance(pickle.loads(sink.getvalue()), type(error))
+
+
+def test_processes_divide_the_cores(small, monkeypatch) -> None:
+    monkeypatch.setattr("featx.extraction.settings.n_cpus", lambda: 8)
+    two = make_settings(small, (32, 32), device="cpu,cpu", decodes=True)
+    assert (two.threads, two.workers, len(two.devices)) == (4, 4, 2)
+    one = make_settings(small, (32, 32), device="cpu", decodes=True)
+    assert (one.threads, one.workers, len(one.devices)) == (None, 8, 1)
+    assert make_settings(small, (32, 32), device="cpu,cpu", threads=3).threads == 3
