@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from published import claims, depth, figures, others
+from published import claims, depth, figures, others, sources
 from published.words import listed, points
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "depth": found,
         "depth_records": [record for each in found.values() for record in each.records],
         "published_rows": depth.published_rows(found),
+        "class_rows": sources.class_rows(reports),
         "tested": tested,
         "claims": claims.claims_by_size(tested) if tested else None,
         "choices": claims.claims_by_choice(tested) if tested else None,

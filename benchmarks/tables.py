@@ -1,4 +1,4 @@
-"""Render the tables of README.md from the records under reports/: no figure is typed by hand.
+"""Render the tables of README.md and reports/README.md from the records: no figure is typed.
 
 Usage: python benchmarks/tables.py [--check]
 
@@ -10,33 +10,34 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from published.experiments import EXPERIMENTS, record_of
+from published.sources import D1, d1_figures, published_by
+
 from featx.errors import FeatxError
-from featx.evaluate import RunRecord, StudyRecord, TrainingRecord, read_record, read_run
+from featx.evaluate import (
+    ComparisonRecord,
+    Record,
+    RunRecord,
+    StudyRecord,
+    TrainingRecord,
+    read_record,
+    read_run,
+)
+from featx.recipes import Study, load_study
 from featx.report.text import published_values
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNS = {run.report: run for experiment in EXPERIMENTS.values() for run in experiment.runs}
 
-# Accuracies as the source prints them: cut -> (split, accuracy).
-PUBLISHED_D1 = {
-    "block3_conv1": ("test", 0.81),
-    "block4_conv1": ("val", 0.84),
-    "block5_conv1": ("val", 0.82),
-    "conv4_block6_out": ("test", 0.91),
-}
-# Test accuracies as the sources print them, by published report.
-TRAININGS = {
-    "d2-custom-constant": "0.77",
-    "d2-custom-exponential": "0.79",
-    "d3-conv2": "0.62",
-    "d3-conv3": "0.73",
-    "d3-conv5": "0.85",
-    "d3-cerberus": "0.821",
-    "d4-cnn-a": "0.721",
-}
+# The trainings and studies that the README shows, each beside its document's figure.
+TRAININGS = (
+    "d2-custom-constant", "d2-custom-exponential", "d3-conv2", "d3-conv3", "d3-conv5",
+    "d3-cerberus", "d4-cnn-a",
+)  # fmt: skip
 STUDIES = ("d2-frozen", "d2-input-size", "d4-study")
-D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
 
 
 def d1_table() -> str:
@@ -46,11 +47,12 @@ def d1_table() -> str:
         "pooled: validation", "pooled: test",
     ]  # fmt: skip
     lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---:|---:|"]
+    of_source = {cut: (split, accuracy) for _, cut, split, accuracy in d1_figures()}
     for network, name in D1.items():
         flattened = read_run(ROOT / "reports" / name)
         pooled = read_run(ROOT / "reports" / f"{name}-pooled")
         for cut in flattened.cuts:
-            split, accuracy = PUBLISHED_D1.get(cut.cut, ("", None))
+            split, accuracy = of_source.get(cut.cut, ("", None))
             published = "" if accuracy is None else f"{accuracy:.2f} ({split})"
             cells = [network, f"`{cut.cut}`", published]
             cells += [*_accuracies(flattened, cut.cut), *_accuracies(pooled, cut.cut)]
@@ -71,17 +73,22 @@ def networks_table() -> str:
         "parameters", "report",
     ]  # fmt: skip
     lines = ["| " + " | ".join(header) + " |", "|---|---:|---:|---:|---:|---:|---:|---|"]
-    for name, published in TRAININGS.items():
+    for name in TRAININGS:
         record = read_record(ROOT / "reports" / name)
         assert isinstance(record, TrainingRecord)
+        run = RUNS[name]
+        network = record.network.name.partition("/")[2]
+        # A recipe of several trainings has a figure for each schedule.
+        names = (str(run.settings.get("schedule")), network)
+        (published,) = published_values({"published": published_by(run.recipe)}, names, "top1")
         test = record.splits.get("test")
         if test is None:
             raise FeatxError(f"{name} has no accuracy on test ({record.state}). Run it again.")
         cells = [
-            record.network.name.partition("/")[2],
+            network,
             f"{record.dataset.splits['train'].n:,}",
             f"{record.best_epoch} of {len(record.history)}",
-            published,
+            f"{published:.3f}",
             f"{test.accuracy:.3f} ({test.accuracy_low:.3f} to {test.accuracy_high:.3f})",
             f"{test.top5:.3f}",
             f"{record.network.n_parameters:,}",
@@ -128,35 +135,73 @@ def _spread(values: list[float]) -> str:
     return f"{values[0]:.3f}" if values else "failed"
 
 
-TABLES = {"d1": d1_table, "networks": networks_table, "studies": studies_table}
+def reports_table() -> str:
+    """Return every published report: what it is, and how much of it was run."""
+    lines = ["| report | what it is | training images | run |", "|---|---|---:|---|"]
+    for name, run in RUNS.items():
+        record = record_of(ROOT / "reports" / name)
+        if record is None:
+            continue
+        study = load_study(run.recipe, run.settings)
+        what = study.recipe.description.partition(" Published")[0]
+        besides = {k: v for k, v in run.settings.items() if k not in ("limit", "precision")}
+        if besides:
+            what += f" ({', '.join(f'{key}: {value}' for key, value in besides.items())})"
+        images = f"{record.dataset.splits['train'].n:,}"
+        lines.append(
+            f"| [{name}]({name}/report.md) | {what} | {images} | {_extent(record, study)} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
-def rendered(page: str) -> str:
+def _extent(record: Record, study: Study) -> str:
+    """Return how much of what its recipe says a record holds."""
+    if isinstance(record, StudyRecord):
+        text = f"{len({row.run for row in record.rows})} of {len(study.members)} runs"
+        epochs = max((row.epochs_run or 0 for row in record.rows), default=0)
+        return f"{text}, up to {epochs} of {study.recipe.epochs} epochs" if epochs else text
+    if isinstance(record, TrainingRecord):
+        early = ", stopped early" if record.state == "stopped early" else ""
+        return f"{len(record.history)} of {study.recipe.epochs} epochs{early}"
+    if isinstance(record, ComparisonRecord):
+        return f"{len(record.approaches)} approaches"
+    return f"{len(record.results)} cuts"
+
+
+# By page: its tables.
+TABLES = {
+    "README.md": {"d1": d1_table, "networks": networks_table, "studies": studies_table},
+    "reports/README.md": {"reports": reports_table},
+}
+
+
+def rendered(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """Return a page with every table between its markers made anew."""
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         pattern = rf"(<!-- table:{name} -->\n).*?(<!-- end -->)"
         page = re.sub(pattern, lambda m, t=table: m[1] + t() + m[2], page, flags=re.DOTALL)
     return page
 
 
 def write() -> None:
-    """Write the page anew."""
-    path = ROOT / "README.md"
-    path.write_text(rendered(path.read_text()))
+    """Write the pages anew."""
+    for page, tables in TABLES.items():
+        path = ROOT / page
+        path.write_text(rendered(path.read_text(), tables))
 
 
 def main() -> int:
-    """Write or check the page."""
+    """Write or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     if not parser.parse_args().check:
         write()
         return 0
-    page = (ROOT / "README.md").read_text()
-    if rendered(page) == page:
-        return 0
-    print("README.md does not agree with the records: make tables", file=sys.stderr)
-    return 1
+    texts = {page: (ROOT / page).read_text() for page in TABLES}
+    wrong = [page for page, text in texts.items() if rendered(text, TABLES[page]) != text]
+    for page in wrong:
+        print(f"{page} does not agree with the records: make tables", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from featx.evaluate import (
 from featx.recipes import load_study
 from published.answers import Key, read_answers
 from published.experiments import EXPERIMENTS, record_of
+from published.sources import SPLITS, d1_figures
 from published.words import listed, points, with_interval
 
 VGG16, RESNET50, VGG16_V1 = "VGG16", "ResNet-50", "VGG16 (IMAGENET1K_V1)"
@@ -27,13 +28,6 @@ NETWORKS = {
     RESNET50: ("d1-depth-resnet50", "d1-depth-resnet50-flatten"),
     VGG16_V1: ("d1-depth-vgg16-v1",),
 }
-# As the source prints them: network, cut, split, accuracy.
-PUBLISHED = (
-    (VGG16, "block3_conv1", "test", 0.81),
-    (VGG16, "block4_conv1", "val", 0.84),
-    (VGG16, "block5_conv1", "val", 0.82),
-    (RESNET50, "conv4_block6_out", "test", 0.91),
-)
 # The source prints two digits, and holds out and tests 5,000 images each.
 ROUNDING = 0.005
 N_PUBLISHED = 5000
@@ -148,8 +142,8 @@ def variant_of(row: StudyRow, recipe: Mapping[str, Any]) -> Variant:
 def published_rows(found: Mapping[str, Depth]) -> list[list[str]]:
     """Return a row per published figure: ours in the source's own variant, and the nearest."""
     rows = []
-    for network, cut, split, published in PUBLISHED:
-        cells = [network, f"`{cut}`", f"{published:.2f} ({_SPLITS[split]})"]
+    for network, cut, split, published in d1_figures():
+        cells = [network, f"`{cut}`", f"{published:.2f} ({SPLITS[split]})"]
         depth = found.get(network)
         scores = {} if depth is None else _scores_of(depth, cut, split)
         if depth is None or not scores:
@@ -178,7 +172,7 @@ def one_variant_for_all(found: Mapping[str, Depth]) -> list[str]:
     """Return by network, in a sentence, the one variant that is nearest to all its figures."""
     told = []
     for network, depth in found.items():
-        figures = [p for p in PUBLISHED if p[0] == network]
+        figures = [p for p in d1_figures() if p[0] == network]
         away = {
             variant: max(abs(scores[cut][split] - value) for _, cut, split, value in figures)
             for variant, scores in depth.scores.items()
@@ -201,9 +195,6 @@ def one_variant_for_all(found: Mapping[str, Depth]) -> list[str]:
             f"{len(agreeing)} of {len(away)} variants agree with all of them."
         )
     return told
-
-
-_SPLITS = {"val": "validation", "test": "test"}
 
 
 def _agrees(score: float, n: int, published: float) -> bool:

@@ -12,13 +12,14 @@ from featx.text import human_seconds
 from published.answers import read_answers
 from published.claims import SIGNIFICANT, Pair, pair
 from published.experiments import EXPERIMENTS, Run, hardware_of, record_of
+from published.sources import published_at
 from published.words import listed, points, with_interval
 
 NETWORKS = ("networks-500", "networks-5000", "networks-20000")
 # ssl-transfer's supervised ResNet-50 on CIFAR-10, at this size.
-TEN_PUBLISHED = (224, 0.9147)
+TEN_PUBLISHED = published_at("d1-ten", 224)
 # D2's figure, at the size of its images.
-D2_PUBLISHED = (32, 0.48)
+D2_PUBLISHED = published_at("d2-input-size", 32)
 STRIDE = 32
 
 

@@ -47,7 +47,8 @@ def about_run(
         "name": recipe.run_name,
         "command": command or repeat_command(recipe),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "recipe": portable_settings(recipe),
+        "recipe": portable_settings(recipe)
+        | ({"published": recipe.published} if recipe.published else {}),
         "inputs_digest": inputs_digest(recipe),
         "environment": EnvironmentRecord(
             python=platform.python_version(),

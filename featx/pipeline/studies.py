@@ -244,7 +244,6 @@ def _record(study: Study, results: dict[str, Result], seconds: float) -> StudyRe
     about = about_run(
         recipe, device_names(pick_devices(recipe.device)), command=study_command(study)
     )
-    about["recipe"] |= {"published": recipe.published} if recipe.published else {}
     return StudyRecord(
         **about,
         dataset=records[0].dataset,

@@ -36,8 +36,6 @@ def make_training_record(
         Name and bytes of the model file.
     """
     about = about_run(prepared.recipe, device_names([prepared.device]))
-    if prepared.recipe.published:
-        about["recipe"]["published"] = prepared.recipe.published
     return TrainingRecord(
         **about,
         dataset=dataset_record(prepared.dataset),

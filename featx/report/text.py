@@ -73,7 +73,8 @@ def published_values(recipe: Mapping[str, Any], names: Sequence[str], metric: st
         a percentage.
     names : sequence of str
         Under which they are looked up; the first one that is there counts.
-    metric : {"top1", "top5"}
+    metric : {"top1", "top5", "val", "test"}
+        Of a network; of a cut its accuracy on that split.
     """
     published = recipe.get("published")
     if not isinstance(published, Mapping):
@@ -110,12 +111,14 @@ def ranked_rows(record: RunRecord) -> tuple[list[str], list[list[str]]]:
     """
     from featx.evaluate.reading import ranking
 
+    published = [_published_of(record, result) for result in ranking(record)]
     has_top5 = any("test" in r.splits and r.splits["test"].top5 is not None for r in record.results)
     header = [
         "cut",
         "head",
         "val accuracy",
         "test accuracy (95 % interval)",
+        *(["published"] if any(published) else []),
         *(["test top-5"] if has_top5 else []),
         "test macro F1",
         "values per image",
@@ -126,7 +129,7 @@ def ranked_rows(record: RunRecord) -> tuple[list[str], list[list[str]]]:
         "solver",
     ]
     rows = []
-    for result in ranking(record):
+    for result, of_source in zip(ranking(record), published, strict=True):
         cut = record.cut_record(result.cut)
         val, test = result.splits.get("val"), result.splits.get("test")
         rows.append(
@@ -135,6 +138,7 @@ def ranked_rows(record: RunRecord) -> tuple[list[str], list[list[str]]]:
                 result.head,
                 f"{val.accuracy:.3f}" if val else "-",
                 accuracy_text(test) if test else "-",
+                *([of_source or "-"] if any(published) else []),
                 *([share_text(test.top5 if test else None)] if has_top5 else []),
                 f"{test.macro_avg.f1:.3f}" if test else "-",
                 f"{cut.n_features:,}",
@@ -146,6 +150,16 @@ def ranked_rows(record: RunRecord) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return header, rows
+
+
+def _published_of(record: RunRecord, result: ResultRecord) -> str:
+    """Return a source's accuracy of a cut and its split: ``{CUT: {val: 0.84}}`` in the recipe."""
+    found = {
+        split: published_values(record.recipe, (result.cut,), split) for split in ("val", "test")
+    }
+    return ", ".join(
+        f"{share_text(values[0])} ({split})" for split, values in found.items() if values
+    )
 
 
 def probe_answer(record: RunRecord, style: Style) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from report_cases import CASES, CIFAR5, make_record, make_result, named, simple_record
+from report_cases import (
+    CASES,
+    CIFAR5,
+    make_record,
+    make_result,
+    named,
+    simple_record,
+    with_accuracies,
+)
 
 from featx.report.figures import draw_figures
 from featx.report.markdown import answer, code_block, escape, prose, render_markdown, table
@@ -145,3 +153,15 @@ def test_a_class_named_like_its_label_is_named_once() -> None:
     text = rendered(simple_record({3: "3", 8: "eight"}))
     assert "| 3 |" in text
     assert "| 8 eight |" in text
+
+
+def test_published_figures_stand_beside_the_cuts_with_their_split() -> None:
+    record = with_accuracies(["early", "late"], [{"val": 40, "test": 60}, {"val": 60, "test": 80}])
+    published = {"late": {"val": 82, "classes": {"dog": [0.7, 0.8, 0.75]}}, "absent": {"test": 0.5}}
+    for source, column in ((published, ["-", "0.820 (val)"]), ({}, None)):
+        told = record.model_copy(update={"recipe": {**record.recipe, "published": source}})
+        text = render_markdown(told, [], "figures")
+        ranked = next(t for t in tables(text) if t[0][0] == "cut" and "val accuracy" in t[0])
+        assert ("published" in ranked[0]) == (column is not None)
+        if column:
+            assert [row[ranked[0].index("published")] for row in ranked[1:]] == column
