@@ -24,7 +24,7 @@ def extract(
     from featx.pipeline import extract_all, make_plan, prepare, tracked_run
 
     progress = ConsoleProgress()
-    prepared = prepare(recipe, progress)
+    prepared = prepare(recipe, progress, measure=not dry_run)
     tell_tuning(prepared)
     plan = make_plan(prepared)
     if dry_run:

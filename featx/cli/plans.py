@@ -58,6 +58,10 @@ def tell_tuning(prepared: Prepared) -> None:
     tuning = prepared.tuning
     if tuning is None:
         return
+    if not tuning.trials:
+        # A dry run, which measures nothing.
+        out().print("--tune: nothing is measured yet, a run does it first. Planned as without it.")
+        return
     rows = [
         (trial.what, f"{trial.images_per_s:,.1f}", "kept" if trial.kept else "")
         for trial in tuning.trials

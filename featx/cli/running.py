@@ -16,7 +16,7 @@ def run_and_print(recipe: Recipe, *, dry_run: bool = False) -> None:
     from featx.pipeline import jobs_that_fit, make_plan, prepare_fit, run_prepared
 
     progress = ConsoleProgress()
-    prepared = prepare_fit(recipe, progress)
+    prepared = prepare_fit(recipe, progress, measure=not dry_run)
     tell_tuning(prepared)
     plan = make_plan(prepared)
     jobs_that_fit(plan.fit_sizes(recipe), recipe, plan.memory_budget)

@@ -27,6 +27,10 @@ ROUNDS = 5
 GAIN = 1.03
 """How much faster a setting must be to replace the one before it: less is noise."""
 
+HOPELESS = 2.0
+"""A setting whose images take this many times longer than another's is measured once, not again:
+noise is less, and what is slow is also what takes the time of measuring."""
+
 BATCHES = (16, 32, 64, 128, 256)
 """Batch sizes to try."""
 
@@ -70,6 +74,7 @@ def tune(
     *,
     free: Collection[str],
     precisions: Sequence[str] = ("fp32",),
+    measure: bool = True,
     progress: Progress = SILENT,
 ) -> Tuning:
     """Return settings with the fastest of what is left free, measured or remembered.
@@ -87,12 +92,17 @@ def tune(
         Of `FREE`: what the user has not set.
     precisions : sequence of str
         Those the user allows.
+    measure : bool
+        False takes what is remembered; where there is nothing, the settings as they are, with no
+        trials.
     """
     about = _about(backbone, points, settings, free, precisions)
     path = user_cache_dir() / "tuned" / f"{_digest(about)}.json"
     kept = _read(path, about, settings)
     if kept is not None:
         return kept
+    if not measure:
+        return Tuning(settings, (), False)
     modules = [point.module for point in points]
     best, measured = settings, []
     for name, variants in _stages(settings, free, precisions):
@@ -152,9 +162,10 @@ def _speeds(backbone: Backbone, modules: list[str], tried: Sequence[Settings]) -
     """Return the images a second of each setting, medians of turns; 0 where memory runs out."""
     times: list[list[float]] = [[] for _ in tried]
     failed: set[int] = set()
+    hopeless: set[int] = set()
     for turn in range(ROUNDS + 1):
         for index, settings in enumerate(tried):
-            if index in failed:
+            if index in failed | hopeless:
                 continue
             try:
                 seconds = _one_pass(backbone, modules, settings)
@@ -169,6 +180,14 @@ def _speeds(backbone: Backbone, modules: list[str], tried: Sequence[Settings]) -
             # The first turn warms up, and compiles.
             if turn:
                 times[index].append(seconds)
+        if turn:
+            per_image = {
+                index: statistics.median(found) / tried[index].batch_sizes()[0]
+                for index, found in enumerate(times)
+                if found and index not in failed
+            }
+            least = min(per_image.values(), default=0.0)
+            hopeless |= {index for index, took in per_image.items() if took > HOPELESS * least}
     return [
         0.0 if index in failed else settings.batch_sizes()[0] / statistics.median(times[index])
         for index, settings in enumerate(tried)

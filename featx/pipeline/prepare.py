@@ -115,7 +115,11 @@ _PASS = (
 
 
 def prepare(
-    recipe: Recipe, progress: Progress = SILENT, *, like: Prepared | None = None
+    recipe: Recipe,
+    progress: Progress = SILENT,
+    *,
+    like: Prepared | None = None,
+    measure: bool = True,
 ) -> Prepared:
     """Load images and network of a recipe and find its cuts.
 
@@ -127,6 +131,8 @@ def prepare(
     like : Prepared, optional
         Another run of the same process: its images and its network are taken over where the
         recipes ask for the same ones.
+    measure : bool
+        Whether ``tune`` may measure; otherwise it takes what an earlier run has found.
 
     Raises
     ------
@@ -168,7 +174,7 @@ def prepare(
     points = cut_points(backbone, recipe.cuts, settings)
     in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
     store = FeatureStore(recipe.cache_path)
-    tuning = _tuned(recipe, backbone, list(points.values()), settings, progress)
+    tuning = _tuned(recipe, backbone, list(points.values()), settings, measure, progress)
     settings = tuning.settings if tuning else settings
     return Prepared(recipe, dataset, backbone, settings, in_order, store, tuning)
 
@@ -210,6 +216,7 @@ def _tuned(
     backbone: Backbone,
     points: list[CutPoint],
     settings: Settings,
+    measure: bool,
     progress: Progress,
 ) -> Tuning | None:
     """Return what is measured of the settings that the recipe leaves open; None if unasked."""
@@ -221,12 +228,17 @@ def _tuned(
     left_open |= {name for name in ("batch_size", "threads") if getattr(recipe, name) == "auto"}
     precisions = ("fp32", *recipe.allow)
     return tune(
-        backbone, points, settings, free=left_open, precisions=precisions, progress=progress
-    )
+        backbone, points, settings,
+        free=left_open, precisions=precisions, measure=measure, progress=progress,
+    )  # fmt: skip
 
 
 def prepare_fit(
-    recipe: Recipe, progress: Progress = SILENT, *, like: Prepared | None = None
+    recipe: Recipe,
+    progress: Progress = SILENT,
+    *,
+    like: Prepared | None = None,
+    measure: bool = True,
 ) -> Prepared:
     """Prepare a recipe whose heads will be fitted; see `prepare`.
 
@@ -235,7 +247,7 @@ def prepare_fit(
     DataError
         When there is nothing to tell apart, besides what `prepare` raises.
     """
-    prepared = prepare(recipe, progress, like=like)
+    prepared = prepare(recipe, progress, like=like, measure=measure)
     classes = prepared.dataset.classes.values()
     if len(classes) < 2:
         raise DataError(

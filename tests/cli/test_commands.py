@@ -296,8 +296,11 @@ def test_tune_prints_what_it_measured_and_remembers(tmp_path: Path, monkeypatch)
         "featx.extraction.tuning._one_pass",
         lambda backbone, modules, settings: 2.0 if settings.channels_last else 1.0,
     )
-    words = ("extract", *SMALL, "--cut", "layer1", "--batch-size", "8", "--tune", "--dry-run")
-    first, second = featx(*words), featx(*words)
+    words = ("extract", *SMALL, "--cut", "layer1", "--batch-size", "8", "--tune")
+    planned = featx(*words, "--dry-run")
+    assert "nothing is measured yet" in squeezed(planned.output)
+    assert "on cpu (fp32, channels-last, BatchNorm folded)" in squeezed(planned.output)
+    first, second = featx(*words), featx(*words, "--rebuild", "--dry-run")
     assert first.exit_code == 0, first.output
     assert "kept for later runs with --tune" in first.output
     assert "found by an earlier run" in second.output

@@ -95,6 +95,30 @@ def test_settings_are_measured_in_turns(backbone, points, settings, monkeypatch)
     assert len(set(map(str, measured[:4]))) == 4
 
 
+def test_what_is_far_slower_is_measured_once(backbone, points, settings, monkeypatch) -> None:
+    def seconds(chosen):
+        return chosen.batch_sizes()[0] * (1.0 if chosen.channels_last else 2.1)
+
+    measured = stopwatch(monkeypatch, seconds)
+    found = tune(backbone, points, settings, free=("channels_last", "fold"))
+    # Both orders in the turn that warms up and in the first one that counts.
+    assert sum(not s.channels_last for s in measured) == 2 * 2
+    assert sum(s.channels_last for s in measured) == 2 * (tuning.ROUNDS + 1)
+    speeds = {trial.what: trial.images_per_s for trial in found.trials}
+    assert speeds["fp32, channels-first, BatchNorm folded"] == pytest.approx(1 / 2.1)
+
+
+def test_without_measuring_only_what_is_remembered_is_taken(
+    backbone, points, settings, monkeypatch
+) -> None:
+    measured = stopwatch(monkeypatch, per_image)
+    nothing = tune(backbone, points, settings, free=("threads",), measure=False)
+    assert (nothing.settings, nothing.trials, measured) == (settings, (), [])
+    found = tune(backbone, points, settings, free=("threads",))
+    again = tune(backbone, points, settings, free=("threads",), measure=False)
+    assert again.settings == found.settings != settings
+
+
 def test_what_does_not_fit_in_memory_is_not_chosen(backbone, points, settings, monkeypatch) -> None:
     def seconds(chosen):
         if chosen.batch_sizes()[0] > 64:
