@@ -37,10 +37,10 @@ from published.experiments import (
     progress_of,
     record_of,
     refuse_unvaried,
-    seconds_of,
 )
 
 from featx.errors import FeatxError, UsageError
+from featx.evaluate import work_seconds
 from featx.recipes import load_study
 from featx.text import human_seconds
 
@@ -123,7 +123,7 @@ def _plan(run: Run, out: Path, done: int, of: int) -> str:
     if record is None:
         return f"{run.report}: {state}; there is no record to say how long it takes."
     images = record.dataset.splits["train"].n
-    took = human_seconds(seconds_of(record))
+    took = human_seconds(work_seconds(record))
     return (
         f"{run.report}: {state}; last time {took} on {hardware_of(record)}, with {images:,} "
         f"training images (featx run {run.recipe})."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featx.errors import FeatxError, UsageError, quoted
-from featx.evaluate import ComparisonRecord, Record, StudyRecord, TrainingRecord, read_record
+from featx.evaluate import ComparisonRecord, Record, StudyRecord, read_record
 from featx.pipeline import compared_runs, finished_record
 from featx.recipes import Recipe, Study, load_study
 
@@ -226,21 +226,6 @@ def forget(study: Study) -> None:
     """Remove the records of a study's or a comparison's runs, so that all of them run again."""
     for path in (study.recipe.report_path / "runs").glob("*/results.json"):
         path.unlink()
-
-
-def seconds_of(record: Record) -> float:
-    """Return how long a record's work took, extraction with it as far as that ran."""
-    timing = record.timing
-    if isinstance(record, StudyRecord):
-        # What a study found finished is in its rows alone.
-        return max(timing.get("total_s", 0.0), sum(row.seconds for row in record.rows))
-    if isinstance(record, ComparisonRecord):
-        trained = sum(approach.train_s for approach in record.approaches)
-        return max(timing.get("total_s", 0.0), trained)
-    if isinstance(record, TrainingRecord):
-        parts = (timing.get(name, 0.0) for name in ("read_s", "train_s", "evaluation_s"))
-        return max(timing.get("loop_s", 0.0), sum(parts))
-    return timing.get("extract_s", 0.0) + timing.get("fit_s", 0.0)
 
 
 def hardware_of(record: Record) -> str:

@@ -189,8 +189,25 @@ def made_by(experiment: str, records: list[Record]) -> str:
     """Return the command that makes these records: the experiment's, or their own if it differs."""
     runs = {run.report: run for run in EXPERIMENTS[experiment].runs}
     other = [r for r in records if _differs(r, runs[r.name])]
-    commands = [f"`{r.command}`" for r in other] or [f"`make reproduce EXPERIMENT={experiment}`"]
+    plain = f"make reproduce EXPERIMENT={experiment}"
+    parts = {r.name: _part_of(r, runs[r.name]) for r in records}
+    if len(set(parts.values())) > 1:
+        parts = {name: f"--only {name} {part}".rstrip() for name, part in parts.items()}
+    made = dict.fromkeys(f"{plain} ARGS='{part}'" if part else plain for part in parts.values())
+    commands = [f"`{text}`" for text in ([r.command for r in other] or made)]
     return f"Made by {', '.join(commands)} on {measured_on(records)}."
+
+
+def _part_of(record: Record, run: Run) -> str:
+    """Return the arguments of `make reproduce` that run the part of a study that a record holds."""
+    if not isinstance(record, StudyRecord):
+        return ""
+    whole = load_study(run.recipe, run.settings).axes
+    return " ".join(
+        f"--some {name}={','.join(map(str, record.axes[name]))}"
+        for name, values in whole.items()
+        if name in record.axes and list(record.axes[name]) != list(values)
+    )
 
 
 def _differs(record: Record, run: Run) -> bool:

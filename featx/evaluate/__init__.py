@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         read_exhibits,
         read_record,
         read_run,
+        work_seconds,
     )
     from featx.evaluate.records import (
         SCHEMA_VERSION,
@@ -87,6 +88,7 @@ _HOME = {
     "read_exhibits": "featx.evaluate.reading",
     "read_record": "featx.evaluate.reading",
     "read_run": "featx.evaluate.reading",
+    "work_seconds": "featx.evaluate.reading",
     "SCHEMA_VERSION": "featx.evaluate.records",
     "BackboneRecord": "featx.evaluate.records",
     "CandidateRecord": "featx.evaluate.records",
@@ -157,6 +159,7 @@ __all__ = [
     "read_run",
     "spread",
     "wilson_interval",
+    "work_seconds",
 ]
 
 

@@ -204,6 +204,21 @@ def _problems(error: ValidationError, at_most: int = 3) -> str:
     return "; ".join(shown[:at_most]) + more
 
 
+def work_seconds(record: Record) -> float:
+    """Return how long a record's work took, extraction with it as far as that ran."""
+    timing = record.timing
+    if isinstance(record, StudyRecord):
+        # What an early study found finished is in its rows alone.
+        return max(timing.get("total_s", 0.0), sum(row.seconds for row in record.rows))
+    if isinstance(record, ComparisonRecord):
+        trained = sum(approach.train_s for approach in record.approaches)
+        return max(timing.get("total_s", 0.0), trained)
+    if isinstance(record, TrainingRecord):
+        parts = (timing.get(name, 0.0) for name in ("read_s", "train_s", "evaluation_s"))
+        return max(timing.get("loop_s", 0.0), sum(parts))
+    return timing.get("extract_s", 0.0) + timing.get("fit_s", 0.0)
+
+
 def ranking_split(record: RunRecord, split: str = "val") -> str:
     """Return the split that ranks the results: `split` where every result has it, else test.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from featx.evaluate import (
     TrainingRecord,
     read_record,
     spread,
+    work_seconds,
 )
 from featx.extraction import memory_budget_bytes
 from featx.machine import device_names, n_cpus, pick_device, pick_devices
@@ -70,6 +71,7 @@ def run_study(study: Study, *, progress: Progress = SILENT) -> tuple[StudyRecord
     start = time.perf_counter()
     with tracked_run(recipe, progress=progress) as tracked:
         results = dict(_finished(study))
+        before = _seconds_before(study, results)
         if results:
             progress.say(f"{len(results)} of {len(study.members)} runs are finished already.")
         waiting = [member for member in study.members if member.recipe.run_name not in results]
@@ -77,7 +79,7 @@ def run_study(study: Study, *, progress: Progress = SILENT) -> tuple[StudyRecord
             # Tracking does not work, which has been said: the runs need not find out again.
             waiting = [replace(m, recipe=untracked(m.recipe)) for m in waiting]
         results |= _run_members(waiting, recipe, tracked.id, progress)
-        record = _record(study, results, time.perf_counter() - start)
+        record = _record(study, results, before + time.perf_counter() - start)
         report = write_report(record, recipe.report_path)
         track_summary(tracked, record, recipe.report_path)
     return record, report
@@ -91,6 +93,20 @@ def untracked(recipe: Recipe) -> Recipe:
 def finished_runs(study: Study) -> int:
     """Return how many runs of a study need not be repeated."""
     return len(list(_finished(study)))
+
+
+def _seconds_before(study: Study, finished: Mapping[str, Result]) -> float:
+    """Return how long the work took that is there: of the study's record, and of runs behind it."""
+    try:
+        found = read_record(study.recipe.report_path)
+    except FeatxError:
+        found = None
+    earlier = found if isinstance(found, StudyRecord) else None
+    tabled = {row.run for row in earlier.rows} if earlier else set()
+    # A record that came with the reports of another machine has no runs here.
+    total = work_seconds(earlier) if earlier and tabled & set(finished) else 0.0
+    records = [r for name, r in finished.items() if name not in tabled and not isinstance(r, str)]
+    return total + sum(map(work_seconds, records))
 
 
 def _finished(study: Study) -> Iterable[tuple[str, Result]]:

@@ -93,6 +93,26 @@ def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkey
     assert len(record.rows) == 3
 
 
+def test_the_seconds_are_those_of_every_part_of_a_study(tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "study"
+    first, _ = run_study(study(tmp_path, lr=[0.003]))
+    whole = json.loads((folder / "results.json").read_text())
+    # What took an hour is not told as the seconds of what came behind it.
+    whole["timing"]["total_s"] = 3600.0
+    (folder / "results.json").write_text(json.dumps(whole))
+    second, _ = run_study(study(tmp_path, lr=[0.003, 0.001]))
+    assert 3600.0 < second.timing["total_s"] < 3700.0
+    # Without the table the runs say what they took; one that is new says nothing of others.
+    (folder / "results.json").unlink()
+    took = sum(row.seconds for row in second.rows)
+    again, _ = run_study(study(tmp_path, lr=[0.003, 0.001]))
+    assert took <= again.timing["total_s"] < 3600.0
+    for path in folder.glob("runs/*/results.json"):
+        path.unlink()
+    anew, _ = run_study(study(tmp_path, lr=[0.003]))
+    assert anew.timing["total_s"] < 3600.0
+
+
 def test_repeats_have_their_own_seeds_images_and_a_spread(tmp_path: Path) -> None:
     record, report = run_study(study(tmp_path, repeats=3, epochs=3, lr=0.003))
     assert [row.seed for row in record.rows] == [0, 1, 2]
