@@ -95,7 +95,7 @@ def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkey
 
 def test_the_seconds_are_those_of_every_part_of_a_study(tmp_path: Path) -> None:
     folder = tmp_path / "reports" / "study"
-    first, _ = run_study(study(tmp_path, lr=[0.003]))
+    run_study(study(tmp_path, lr=[0.003]))
     whole = json.loads((folder / "results.json").read_text())
     # What took an hour is not told as the seconds of what came behind it.
     whole["timing"]["total_s"] = 3600.0
