@@ -9,10 +9,13 @@ gradients while it lies in the processor's cache.
 The Hessian only steers Newton's steps; where they end is up to gradients of all rows in float64,
 which are computed elsewhere.
 
-The equations are preconditioned by one matrix for all classes,
-:math:`I + C \sum_i \bar s_i x_i x_i'` with the mean curvature of a row :math:`\bar s_i`. It costs
-as much as many products: it is made once as much was spent on products, and again where
-that was spent and the last steps took more products than the first after it was made.
+The equations of one problem are preconditioned by a matrix for each class,
+:math:`I + C \sum_i p_{ik} (1 - p_{ik}) x_i x_i'`, which few rows have any part in,
+and what all classes' weights have in common, in which no loss curves, by the identity. Where there
+is no room for so many, or several problems are solved side by side, one matrix serves all, with the
+mean curvature of a row. They cost as much as many products: they are made once as much was spent on
+products, and again where that was spent and the last steps took more products than the first after
+they were made.
 """
 
 from __future__ import annotations
@@ -67,14 +70,15 @@ class Curvature:
         if intercept:
             self._ridge[-1] = 0.0
         self._packs = 4 * design.n_rows * design.n_columns <= pack_bytes
-        self._may_factor = 8 * design.n_columns**2 <= gram_bytes
+        self._gram_bytes = gram_bytes
         self._index: Index = np.arange(0)
         self._rows: Single = np.zeros((0, design.n_columns), dtype=np.float32)
         self._mean = np.zeros(design.n_columns)
         # The intercept's column, of the size of the others: what to multiply its weights with.
         size = max(design.mean_square / design.n_columns, np.finfo(np.float64).tiny)
         self._unit = float(np.sqrt(size)) if intercept and self._packs else 1.0
-        self._factor: Any = None
+        # One for each class, or one for all; none yet.
+        self._factors: list[Any] = []
         # Products since it was made; products per digit, in the first solution with it and last.
         self._spent, self._at_first, self._last = 0.0, 0.0, 0.0
 
@@ -202,43 +206,82 @@ class Curvature:
 
     def _precondition(self) -> None:
         """Make the preconditioner, if that pays."""
-        kept = _most(self._curved, _LEFT_OUT)
-        n, width = max(1, len(self._index)), self._design.n_columns
-        passes = max(1.0, self._shape[0] * self._shape[1] / _FREE_CLASSES)
-        price = (_GRAM_PRICE * width * len(kept) / n + _FACTOR_PRICE * width**2 / n) / passes
-        stale = self._factor is None or self._last > _STALE * self._at_first
-        if not (self._may_factor and stale and self._spent > price):
+        width, n = self._design.n_columns, max(1, len(self._index))
+        if self._factors and self._last <= _STALE * self._at_first:
             return
-        design = self._design
-        weights = np.zeros(n)
-        weights[kept] = self._curved[kept]
-        ridge = np.where(self._ridge > 0, 1.0, 1e-3)
-        if not self._packs:
-            gram = design.zero_gram(np.dtype(np.float32))
-            design.add_grams([gram], [weights])
-            self._factor = design.factor(gram, ridge)
+        room = self._gram_bytes // (8 * width**2)
+        if room == 0:
+            return
+        n_classes = self._shape[1]
+        alone = self._shape[0] == 1 and 1 < n_classes <= room
+        if alone:
+            p = self._p[:, 0].astype(np.float64)
+            curved = list((p * (1.0 - p) * self._costs[:, 0]).T)
         else:
-            gram = np.zeros((width, width), dtype=np.float32)
-            with design.workers.together():
-                for start in range(0, len(kept), 2048):
-                    index = kept[start : start + 2048]
-                    scale = np.sqrt(self._curved[index]).astype(np.float32)
-                    add_outer(gram, self._rows[index] * scale[:, None])
-                gram.flat[:: width + 1] += ridge
-                self._factor = gram if cholesky(gram) else None
+            curved = [self._curved]
+        kept = [_most(each, _LEFT_OUT) for each in curved]
+        passes = max(1.0, self._shape[0] * n_classes / _FREE_CLASSES)
+        n_kept = sum(map(len, kept))
+        price = _GRAM_PRICE * width * n_kept / n + len(kept) * _FACTOR_PRICE * width**2 / n
+        if self._spent * passes <= price:
+            return
+        self._factors = self._factored(curved, kept)
         self._spent, self._at_first = 0.0, 0.0
+
+    def _factored(self, curved: list[FloatArray], kept: list[Index]) -> list[Any]:
+        """Return the factor of the ridge and the rows that are kept, for each curvature of them.
+
+        None where one is not definite in single precision: no preconditioner is better then.
+        """
+        ridge = np.where(self._ridge > 0, 1.0, 1e-3)
+        design = self._design
+        factors: list[Any] = []
+        if not self._packs:
+            grams = [design.zero_gram(np.dtype(np.float32)) for _ in curved]
+            weights = [np.zeros(len(each)) for each in curved]
+            for weight, each, index in zip(weights, curved, kept, strict=True):
+                weight[index] = each[index]
+            design.add_grams(grams, weights)
+            factors = [design.factor(gram, ridge) for gram in grams]
+            return [] if any(factor is None for factor in factors) else factors
+        width = design.n_columns
+        with design.workers.together():
+            for each, index in zip(curved, kept, strict=True):
+                gram = np.zeros((width, width), dtype=np.float32)
+                for start in range(0, len(index), 2048):
+                    some = index[start : start + 2048]
+                    scale = np.sqrt(each[some]).astype(np.float32)
+                    add_outer(gram, self._rows[some] * scale[:, None])
+                gram.flat[:: width + 1] += ridge
+                if not cholesky(gram):
+                    return []
+                factors.append(gram)
+        return factors
 
     def _approximate(self, residual: FloatArray) -> FloatArray:
         """Return the preconditioner's inverse times the residual."""
-        if self._factor is None:
+        if not self._factors:
             return residual.copy()
-        flat = residual.reshape(-1, residual.shape[-1])
-        if isinstance(self._factor, np.ndarray):
-            with self._design.workers.together():
-                found = solve_rows(self._factor, flat)
+        if len(self._factors) == 1:
+            (factor,), flat = self._factors, residual.reshape(-1, residual.shape[-1])
+            if isinstance(factor, np.ndarray):
+                with self._design.workers.together():
+                    all_at_once = solve_rows(factor, flat)
+            else:
+                all_at_once = np.array([self._design.solve(factor, row) for row in flat])
+            return all_at_once.astype(np.float64).reshape(residual.shape)
+        common = residual.mean(axis=1, keepdims=True)
+        own = (residual - common)[0]
+        pairs = list(zip(self._factors, own, strict=True))
+        if isinstance(self._factors[0], np.ndarray):
+            # One right side keeps one thread busy.
+            solved = self._design.workers.map(
+                lambda pair: solve_rows(pair[0], pair[1][None]), pairs
+            )
         else:
-            found = np.array([self._design.solve(self._factor, row) for row in flat])
-        return found.astype(np.float64).reshape(residual.shape)
+            solved = [self._design.solve(factor, row)[None] for factor, row in pairs]
+        found = np.concatenate(list(solved)).astype(np.float64)[None]
+        return found - found.mean(axis=1, keepdims=True) + common
 
 
 def _most(curved: FloatArray, drop: float) -> Index:

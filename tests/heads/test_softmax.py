@@ -8,6 +8,7 @@ from head_cases import blobs
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
+from featx.heads import curvature
 from featx.heads.designs import Design
 from featx.heads.softmax import solve_softmax_path
 from featx.heads.threads import Workers
@@ -204,28 +205,79 @@ def test_steps_that_do_not_suffice_are_told_by_the_gap() -> None:
     assert point.gap[0] > 1e-3
 
 
-@pytest.mark.parametrize("pack_bytes", [0, 2**30])
-def test_a_preconditioner_is_made_and_serves(
-    pack_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from featx.heads import curvature
-
-    made = []
+def watch_factors(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return, growing, how many factors there are at each solution of Newton's equations."""
+    made: list[int] = []
     original = curvature.Curvature._precondition
 
     def watched(self: Any) -> None:
         original(self)
-        made.append(self._factor is not None)
+        made.append(len(self._factors))
 
     monkeypatch.setattr(curvature.Curvature, "_precondition", watched)
+    return made
+
+
+@pytest.mark.parametrize("pack_bytes", [0, 2**30])
+@pytest.mark.parametrize(
+    ("gram_bytes", "one_vs_rest", "n_factors"),
+    [(2**20, False, 3), (2 * 8 * 31**2, False, 1), (2**20, True, 1), (100, False, 0)],
+)
+def test_a_preconditioner_is_made_and_serves(
+    pack_bytes: int,
+    gram_bytes: int,
+    one_vs_rest: bool,
+    n_factors: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = watch_factors(monkeypatch)
     X, y = blobs(400, 30, 3, apart=0.3)
     X = X * np.geomspace(0.05, 5, 30, dtype=np.float32)
-    [point] = solve(X, y, [20.0], tol=1e-9, pack_bytes=pack_bytes)
-    assert any(made)
-    model = LogisticRegression(C=20.0, tol=1e-12, max_iter=1000, solver="newton-cholesky")
-    model.fit(X.astype(np.float64), y)
+    [point] = solve(
+        X, y, [20.0], tol=1e-9, pack_bytes=pack_bytes, gram_bytes=gram_bytes,
+        one_vs_rest=one_vs_rest,
+    )  # fmt: skip
+    assert set(made) <= {0, n_factors}
+    assert made[-1] == n_factors
+    settings: dict[str, Any] = {
+        "C": 20.0, "tol": 1e-12, "max_iter": 1000, "solver": "newton-cholesky",
+    }  # fmt: skip
+    if one_vs_rest:
+        for k, label in enumerate(np.unique(y)):
+            model = LogisticRegression(**settings).fit(X.astype(np.float64), y == label)
+            weights = np.concatenate([model.coef_[0], model.intercept_])
+            got = np.append(point.weights[k], point.intercepts[k])
+            assert got == pytest.approx(weights, abs=1e-3)
+        return
+    model = LogisticRegression(**settings).fit(X.astype(np.float64), y)
     expected = objective(X, y, model.coef_, model.intercept_, 20.0)
     assert point.objective == pytest.approx([expected], rel=1e-8)
+
+
+def test_the_preconditioner_is_the_inverse_of_each_classes_own_curvature() -> None:
+    X, _ = blobs(300, 12, 4, apart=0.3)
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), 300).T[None]
+    costs = rng.uniform(0.5, 2.0, 300)
+    with Workers() as workers:
+        design = Design(X, None, workers)
+        found = curvature.Curvature(design, False, 2**30, 2**30)
+        found.update(p, costs, 0.0)
+        found._spent = np.inf
+        found._precondition()
+        r = rng.standard_normal((1, 4, 12))
+        got = found._approximate(r)
+        again = found._approximate(got)
+    common = r.mean(axis=1, keepdims=True)
+    # What a row of no weight in the sums leaves out is a hundredth at most.
+    grams = [np.eye(12) + (X.T * (p[0, k] * (1 - p[0, k]) * costs)) @ X for k in range(4)]
+    own = np.array([np.linalg.solve(g, row) for g, row in zip(grams, (r - common)[0], strict=True)])
+    assert got.mean(axis=1) == pytest.approx(common[:, 0], rel=1e-6)
+    expected = own - own.mean(axis=0)
+    assert (got - common)[0] == pytest.approx(expected, abs=0.03 * np.abs(expected).max())
+    # Symmetric and definite, as conjugate gradients want it.
+    assert np.vdot(r, again) == pytest.approx(np.vdot(got, got), rel=1e-5)
+    assert np.vdot(r, got) > 0
 
 
 @pytest.mark.parametrize("intercept", [False, True])
