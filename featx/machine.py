@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ALL_GPUS = "cuda:all"
+_GPU = re.compile(r"cuda:\d+\Z")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -90,7 +91,18 @@ def pick_devices(devices: str = "auto") -> list[torch.device]:
     if devices == ALL_GPUS:
         pick_device("cuda")
         return [torch.device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
-    found = [pick_device(name.strip()) for name in devices.split(",")]
+    names = [name.strip() for name in devices.split(",")]
+    if len(names) == 1:
+        return [pick_device(devices)]
+    if wrong := [name for name in names if name not in ("cpu", "mps") and not _GPU.match(name)]:
+        raise UsageError(
+            f"Devices '{devices}': '{wrong[0]}' cannot be one of several. Number the GPUs, "
+            f"cuda:0,cuda:1, or take all of them: {ALL_GPUS}."
+        )
+    found = [pick_device(name) for name in names]
+    twice = [name for name in names if names.count(name) > 1 and name != "cpu"]
+    if twice:
+        raise UsageError(f"Devices '{devices}' name {twice[0]} twice. Give each once.")
     if len({device.type for device in found}) > 1:
         raise UsageError(
             f"Devices '{devices}' are of several kinds, and each kind has other last digits. "
@@ -110,6 +122,14 @@ def device_name(device: str) -> str:
 
     kind = device.partition(":")[0]
     return f"{device} ({torch.cuda.get_device_name(device)})" if kind == "cuda" else device
+
+
+def devices_of(kind: str) -> list[str]:
+    """Return the devices of a kind with their names: ``cuda:0 (NVIDIA H100)``; else the kind."""
+    import torch
+
+    count = torch.cuda.device_count() if kind == "cuda" else 0
+    return [device_name(f"{kind}:{index}") for index in range(count)] or [kind]
 
 
 def device_names(devices: Sequence[torch.device]) -> str:

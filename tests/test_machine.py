@@ -12,6 +12,8 @@ from featx.machine import (
     available_devices,
     available_memory_bytes,
     cpu_name,
+    device_names,
+    devices_of,
     first_device,
     n_cpus,
     parse_bytes,
@@ -77,11 +79,29 @@ def test_several_devices_are_given_by_name(monkeypatch: pytest.MonkeyPatch) -> N
         pick_devices("cuda:0,cuda:3")
     with pytest.raises(UsageError, match=r"'cuda:0,cpu' are of several kinds.*cuda:all"):
         pick_devices("cuda:0,cpu")
+    with pytest.raises(UsageError, match=r"'cuda:1,cuda:1' name cuda:1 twice"):
+        pick_devices("cuda:1,cuda:1")
+    for devices, wrong in (
+        ("cuda,cuda:1", "cuda"), ("cuda:all,cuda:1", "cuda:all"), ("auto,auto", "auto"),
+        ("cuda:0,", ""), ("cpu:3,cpu:3", "cpu:3"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=rf"'{devices}': '{wrong}' cannot be one of several"):
+            pick_devices(devices)
     for devices in ("cuda:0,cuda:1", "cuda:all"):
         with pytest.raises(UsageError, match=rf"'{devices}' names several: only extraction"):
             pick_device(devices)
     firsts = [first_device(devices) for devices in ("cuda:1,cuda:0", "cuda:all", "auto")]
     assert firsts == ["cuda:1", "cuda", "auto"]
+
+
+def test_every_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"card of {device}")
+    assert devices_of("cuda") == ["cuda:0 (card of cuda:0)", "cuda:1 (card of cuda:1)"]
+    assert devices_of("cpu") == ["cpu"]
+    assert device_names([torch.device("cuda:1"), torch.device("cpu")]) == (
+        "cuda:1 (card of cuda:1), cpu"
+    )
 
 
 def test_all_gpus_where_there_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,17 +159,38 @@ def chosen_settings(
         settings["limit"] = limit
     record = record_of(places.out / run.report)
     of_here = any((places.out / run.report).glob("runs/*/predictions.safetensors"))
-    there = record.axes if isinstance(record, StudyRecord) and of_here else {}
+    there = axes_of(record) if isinstance(record, StudyRecord) and of_here else {}
     for name, values in (some or {}).items():
         if name in plain.axes:
             wanted = [*there.get(name, []), *values]
             # In the recipe's order, whatever was run first.
             known = [value for value in plain.axes[name] if value in wanted]
-            settings[name] = known + [v for v in dict.fromkeys(wanted) if v not in known]
+            chosen = known + [v for v in dict.fromkeys(wanted) if v not in known]
+            settings[name] = _still_varying(name, chosen)
     for name, values in there.items():
         if some and name in plain.axes and name not in some:
-            settings[name] = values
+            settings[name] = _still_varying(name, values)
     return settings
+
+
+def _still_varying(name: str, values: list[Any]) -> list[Any]:
+    """Return values of a field so that a recipe varies it: numbers of C alone were a choice."""
+    if name == "C" and all(isinstance(value, (int, float)) for value in values):
+        return [[value] for value in values]
+    return values
+
+
+def axes_of(record: StudyRecord) -> dict[str, list[Any]]:
+    """Return what a study varied; a list of one C is that value."""
+    axes = {name: list(values) for name, values in record.axes.items()}
+    if "C" in axes:
+        axes["C"] = [plain_C(value) for value in axes["C"]]
+    return axes
+
+
+def plain_C(value: Any) -> Any:
+    """Return a value of C as the recipes write it: 12 for [12]."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
 def weight_file(recipe: Recipe, folder: Path | None) -> Path | None:

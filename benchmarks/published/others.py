@@ -11,7 +11,7 @@ from featx.recipes import PLACES, load_study
 from featx.text import human_seconds
 from published.answers import read_answers
 from published.claims import SIGNIFICANT, Pair, pair
-from published.experiments import EXPERIMENTS, Run, hardware_of, record_of
+from published.experiments import EXPERIMENTS, Run, axes_of, hardware_of, record_of
 from published.sources import published_at
 from published.words import listed, points, with_interval
 
@@ -202,11 +202,11 @@ def _part_of(record: Record, run: Run) -> str:
     """Return the arguments of `make reproduce` that run the part of a study that a record holds."""
     if not isinstance(record, StudyRecord):
         return ""
-    whole = load_study(run.recipe, run.settings).axes
+    whole, axes = load_study(run.recipe, run.settings).axes, axes_of(record)
     return " ".join(
-        f"--some {name}={','.join(map(str, record.axes[name]))}"
+        f"--some {name}={','.join(map(str, axes[name]))}"
         for name, values in whole.items()
-        if name in record.axes and list(record.axes[name]) != list(values)
+        if name in axes and axes[name] != list(values)
     )
 
 

@@ -80,7 +80,7 @@ def explain(settings: dict[str, Any]) -> None:
     from featx.cli.explaining import explained
     from featx.pipeline import plan_sets, prepare
 
-    prepared = prepare(recipe)
+    prepared = prepare(recipe, measure=False)
     for line in explained(prepared.store, plan_sets(prepared, tell_damage=True)):
         out().print(line, soft_wrap=True)
     bad = [entry for entry in prepared.store.entries() if entry.damaged]

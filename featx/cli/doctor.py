@@ -60,6 +60,7 @@ def _devices() -> Iterator[Check]:
         available_memory_bytes,
         cpu_has_bf16,
         cpu_name,
+        devices_of,
         n_cpus,
     )
     from featx.text import human_bytes
@@ -73,8 +74,9 @@ def _devices() -> Iterator[Check]:
     )
     yield "free memory", human_bytes(available_memory_bytes()), ""
     devices = available_devices()
+    named = [name for kind in devices for name in devices_of(kind)]
     advice = "" if len(devices) > 1 else "for a GPU, install the torch build of your driver"
-    yield "devices", ", ".join(devices), advice
+    yield "devices", ", ".join(named), advice
 
 
 def _data(data_dir: str | None) -> Iterator[Check]:

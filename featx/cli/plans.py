@@ -58,8 +58,7 @@ def tell_tuning(prepared: Prepared) -> None:
     tuning = prepared.tuning
     if tuning is None:
         return
-    if not tuning.trials:
-        # A dry run, which measures nothing.
+    if not tuning.measured:
         out().print("--tune: nothing is measured yet, a run does it first. Planned as without it.")
         return
     rows = [

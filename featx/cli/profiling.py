@@ -31,7 +31,10 @@ def profile_layers(
     from featx.cli.console import ConsoleProgress
     from featx.extraction import make_settings, profile_network
     from featx.extraction.profiling import REPEATS
+    from featx.machine import pick_device
 
+    # Costs are those of one device.
+    pick_device(device)
     settings = make_settings(
         backbone, size, image_size="native", crop="none", pool=pool, device=device,
         precision=precision, batch_size=batch_size,

@@ -172,6 +172,5 @@ def out_of_memory(batch_size: int, settings: Settings) -> FeatxError:
         if settings.batch_size != "auto" and batch_size > 1
         else "Use a smaller --image-size, or pool the cuts."
     )
-    return FeatxError(
-        f"Out of memory on {settings.device} with batches of {batch_size} images. {hint}"
-    )
+    where = ", ".join(dict.fromkeys(map(str, settings.devices)))
+    return FeatxError(f"Out of memory on {where} with batches of {batch_size} images. {hint}")

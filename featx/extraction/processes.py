@@ -4,9 +4,9 @@ Batches go round: the first device computes batches 0, n, 2n, ... of a pass over
 the batches of one device, so features and cache keys are the same, and they come back in
 order, so that whoever writes them sees no difference.
 
-A process is this module, run by the interpreter that runs the caller: nothing is forked from a
-process that has threads or a GPU, and a script needs no ``if __name__ == "__main__"``. What
-it gets and gives goes through pipes, as pickles of both ends' own making.
+A process is a fresh interpreter: nothing is forked from a process that has threads or a GPU, and a
+script needs no ``if __name__ == "__main__"``. What it gets and gives goes through pipes, as pickles
+of both ends' own making.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
 from featx.extraction.forward import forward_batches, non_finite
-from featx.torchvision_compat import import_timm, import_torchvision
+from featx.extraction.worker import BEGIN, Work, send_work
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from featx.data import Images
     from featx.extraction.settings import Settings
 
-# Batches of features that a device may be ahead of whoever reads them.
-_AHEAD = 2
-_PROTOCOL = 5
-_IMPORT: dict[str, Callable[[], Any]] = {"torchvision": import_torchvision, "timm": import_timm}
+# Ctrl-C reaches every process of a terminal; the one that reads ends the others.
+_SCRIPT = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from featx.extraction.worker import main; main()"
+)
+_END_S = 10.0
 
 
 def batches_of_all_devices(
@@ -55,7 +57,9 @@ def batches_of_all_devices(
     Raises
     ------
     NonFiniteFeatures, RuntimeError, MemoryError
-        What a process met, as if it had been met here.
+        What a process met, as if it had been met here; its traceback is a note of the error.
+    UsageError
+        When network or images cannot be sent to another process.
     FeatxError
         When a process ended without a word: the system ends what takes too much memory.
     """
@@ -64,13 +68,14 @@ def batches_of_all_devices(
     if len(devices) == 1:
         yield from forward_batches(backbone, points, images, settings, batch_size, start=start)
         return
-    whole = _Share(backbone.to("cpu"), dict(points), images, settings, batch_size)
+    _leave_devices(backbone)
+    shares = [_rows(len(images), batch_size, start, k, len(devices)) for k in range(len(devices))]
     with contextlib.ExitStack() as stack:
         # All are started before the first is given anything: each takes seconds to import torch.
         processes = [stack.enter_context(_running(device)) for device in devices]
-        shares = [whole.rows_of(index, len(devices), start) for index in range(len(devices))]
         for process, rows in zip(processes, shares, strict=True):
-            process.send(whole.part(rows, process.device))
+            alone = replace(settings, device=process.device, more_devices=())
+            process.send(Work(backbone, dict(points), images.take(rows), alone, batch_size))
         for number in range(n_batches):
             index = number % len(devices)
             try:
@@ -78,71 +83,112 @@ def batches_of_all_devices(
             except NonFiniteFeatures as error:
                 # The process knows its own rows only.
                 cut, row, value = error.place
-                raise non_finite(
-                    cut, int(shares[index][row]), value, images, settings.storage
-                ) from error
+                found = non_finite(cut, int(shares[index][row]), value, images, settings.storage)
+                raise found from error
             yield start + number * batch_size, features
 
 
-@dataclass(frozen=True)
-class _Share:
-    """What one process computes, and all that it needs for it."""
+def _rows(n_images: int, batch_size: int, start: int, index: int, n: int) -> np.ndarray:
+    """Return the rows, from `start` on, that device `index` of `n` computes: every n-th batch."""
+    batch_of = np.arange(n_images - start) // batch_size
+    return start + np.flatnonzero(batch_of % n == index)
 
-    backbone: Backbone
-    points: dict[str, CutPoint]
-    images: Images
-    settings: Settings
-    batch_size: int
 
-    def rows_of(self, index: int, n: int, start: int) -> np.ndarray:
-        """Return the rows that one of `n` devices computes, from a row on: every n-th batch."""
-        batch_of = np.arange(len(self.images) - start) // self.batch_size
-        return start + np.flatnonzero(batch_of % n == index)
+def _leave_devices(backbone: Backbone) -> None:
+    """Take the network off its device, with all the memory this process holds there.
 
-    def part(self, rows: np.ndarray, device: torch.device) -> _Share:
-        """Return what a device needs for some rows: no image of another's."""
-        alone = replace(self.settings, device=device, more_devices=())
-        return replace(self, images=self.images.take(rows), settings=alone)
+    The process that computes there would find less than one device alone has, and take smaller
+    batches, which have other keys.
+    """
+    import torch
+
+    from featx.backbones.compiled import LastCompiled
+
+    backbone.to("cpu")
+    backbone.last_compiled = LastCompiled()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 class _Process:
     """A process that computes a share, seen from outside."""
 
     def __init__(self, process: subprocess.Popen[bytes], device: torch.device) -> None:
-        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._to, self._from = process, process.stdin, process.stdout
+        self._begun = False
         self.device = device
 
-    def send(self, share: _Share) -> None:
+    def send(self, work: Work) -> None:
         """Give the process its work."""
-        assert self._process.stdin is not None
         try:
-            # First: its classes are not to be met by an import that does not work by itself.
-            pickle.dump(share.backbone.library, self._process.stdin, _PROTOCOL)
-            pickle.dump(share, self._process.stdin, _PROTOCOL)
-            self._process.stdin.close()
-        except BrokenPipeError as error:
-            raise _lost(self.device, self._process.wait()) from error
+            send_work(work, self._to)
+            self._to.close()
+        except OSError as error:
+            raise self._lost() from error
 
     def next(self) -> dict[str, np.ndarray]:
         """Wait for the next batch of features; raise what the process met."""
-        assert self._process.stdout is not None
+        if not self._begun:
+            self._skip_print()
         try:
-            found = pickle.load(self._process.stdout)  # noqa: S301
+            found = pickle.load(self._from)  # noqa: S301
         except (EOFError, pickle.UnpicklingError) as error:
-            raise _lost(self.device, self._process.wait()) from error
+            raise self._lost() from error
         if isinstance(found, BaseException):
             raise found
         return dict(found)
+
+    def _skip_print(self) -> None:
+        """Read over what start-up code has printed."""
+        last = b""
+        while last != BEGIN:
+            byte = self._from.read(1)
+            if not byte:
+                raise self._lost()
+            last = (last + byte)[-len(BEGIN) :]
+        self._begun = True
+
+    def _lost(self) -> FeatxError:
+        """Return the error for a process that has ended and did not say why."""
+        try:
+            status = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return FeatxError(
+                f"The process that computed on {self.device} sent what are no features. Use one "
+                "device."
+            )
+        text = f"The process that computed on {self.device} ended with {_ending(status)}."
+        if status == -getattr(signal, "SIGKILL", 9):
+            text += (
+                " The system ends what takes too much memory: each process holds a network, its "
+                "part of the images and its batches. Use fewer devices, or a smaller --batch-size."
+            )
+        else:
+            text += " What it printed says more."
+        return FeatxError(text)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
 
 
 @contextlib.contextmanager
 def _running(device: torch.device) -> Iterator[_Process]:
     """Start the process of a device; end it with the ``with`` block, done or not."""
+    # The modules of this process, and none of the working directory that it does not see itself.
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import main; main()"],
+        [sys.executable, "-P", "-c", _SCRIPT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": path},
     )
     try:
         yield _Process(process, device)
@@ -151,56 +197,5 @@ def _running(device: torch.device) -> Iterator[_Process]:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             # What is still in a buffer goes nowhere.
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
-
-
-def _lost(device: torch.device, status: int) -> FeatxError:
-    """Return the error for a process that has ended and did not say why."""
-    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-    hint = " The system ends what takes too much memory: use a smaller --batch-size or --workers."
-    return FeatxError(
-        f"The process that computed on {device} ended with {how}."
-        f"{hint if status == -getattr(signal, 'SIGKILL', 9) else ' Its own words stand above.'}"
-    )
-
-
-def serve(source: IO[bytes], sink: IO[bytes]) -> None:
-    """Compute the share that comes from `source`, and send features or an error to `sink`."""
-    library = pickle.load(source)  # noqa: S301
-    if library in _IMPORT:
-        _IMPORT[library]()
-    share: _Share = pickle.load(source)  # noqa: S301
-    slots: list[Future[None]] = []
-    try:
-        # Sent by a thread: the next batch is computed while the last one is on its way.
-        with ThreadPoolExecutor(1) as thread:
-            for _, features in forward_batches(
-                share.backbone, share.points, share.images, share.settings, share.batch_size,
-            ):  # fmt: skip
-                slots.append(thread.submit(_send, features, sink))
-                if len(slots) > _AHEAD:
-                    slots.pop(0).result()
-            for slot in slots:
-                slot.result()
-    except BrokenPipeError:
-        # Whoever read has ended.
-        return
-    except (FeatxError, RuntimeError, MemoryError) as error:
-        _send(error, sink)
-
-
-def _send(item: Any, sink: IO[bytes]) -> None:
-    pickle.dump(item, sink, _PROTOCOL)
-    sink.flush()
-
-
-def main() -> None:
-    """Serve the process that has started this one."""
-    # Ctrl-C goes to all; the one that reads ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What a library prints must not come between the features.
-    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(BrokenPipeError), sink:
-        serve(sys.stdin.buffer, sink)

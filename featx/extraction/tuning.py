@@ -15,7 +15,7 @@ from featx.backbones.numerics import PRECISIONS
 from featx.errors import CacheError, FeatxError
 from featx.extraction.forward import arithmetic, is_out_of_memory
 from featx.extraction.settings import Settings
-from featx.machine import can_compile, cpu_name, device_names, n_cpus, user_cache_dir, versions
+from featx.machine import can_compile, cpu_name, device_name, n_cpus, user_cache_dir, versions
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ GAIN = 1.03
 """How much faster a setting must be to replace the one before it: less is noise."""
 
 HOPELESS = 2.0
-"""A setting whose images take this many times longer than another's is measured once, not again:
-noise is less, and what is slow is also what takes the time of measuring."""
+"""A setting whose images took this many times longer than another's in each of two turns is not
+measured further: what is slow is also what takes the time of measuring. The first one always is."""
+
+_TURNS_TO_DROP = 2
 
 BATCHES = (16, 32, 64, 128, 256)
 """Batch sizes to try."""
@@ -60,11 +62,14 @@ class Tuning:
         In the order they were measured.
     remembered : bool
         Whether they were measured by an earlier run.
+    measured : bool
+        False where there was nothing to remember and nothing was to be measured.
     """
 
     settings: Settings
     trials: tuple[Trial, ...]
     remembered: bool
+    measured: bool = True
 
 
 def tune(
@@ -102,7 +107,7 @@ def tune(
     if kept is not None:
         return kept
     if not measure:
-        return Tuning(settings, (), False)
+        return Tuning(settings, (), False, measured=False)
     modules = [point.module for point in points]
     best, measured = settings, []
     for name, variants in _stages(settings, free, precisions):
@@ -180,14 +185,14 @@ def _speeds(backbone: Backbone, modules: list[str], tried: Sequence[Settings]) -
             # The first turn warms up, and compiles.
             if turn:
                 times[index].append(seconds)
-        if turn:
+        if turn == _TURNS_TO_DROP:
             per_image = {
-                index: statistics.median(found) / tried[index].batch_sizes()[0]
+                index: min(found) / tried[index].batch_sizes()[0]
                 for index, found in enumerate(times)
                 if found and index not in failed
             }
             least = min(per_image.values(), default=0.0)
-            hopeless |= {index for index, took in per_image.items() if took > HOPELESS * least}
+            hopeless = {i for i, took in per_image.items() if i and took > HOPELESS * least}
     return [
         0.0 if index in failed else settings.batch_sizes()[0] / statistics.median(times[index])
         for index, settings in enumerate(tried)
@@ -241,7 +246,7 @@ def _about(
         "free": sorted(free),
         "precisions": list(precisions),
         "fixed": fixed,
-        "device": device_names(settings.devices),
+        "device": device_name(str(settings.device)),
         "processor": f"{cpu_name()}, {n_cpus()} cores",
         "versions": {k: v for k, v in versions().items() if k in ("torch", backbone.library)},
     }

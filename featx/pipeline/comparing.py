@@ -22,6 +22,7 @@ from featx.evaluate import (
     paired_difference,
 )
 from featx.evaluate.predictions import correct_answers
+from featx.machine import first_device
 from featx.pipeline.about import about_run
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
@@ -108,6 +109,8 @@ def _train_recipe(recipe: Recipe, approach: str, network: str | None) -> Recipe:
     name = f"scratch-{slug(network)}" if network else approach
     values = _shared(recipe, "train", name)
     values |= {"network": network or recipe.backbone, "mode": approach}
+    # A network is trained on one device, whatever features are extracted on.
+    values["device"] = first_device(recipe.device)
     if scratch:
         # Pretrained weights and their preprocessing mean nothing to it.
         for field in ("weights", "preprocess"):

@@ -18,6 +18,7 @@ from featx.data import FileImages
 from featx.errors import UsageError
 from featx.extraction import cut_points, make_settings
 from featx.heads import LinearHead
+from featx.machine import first_device
 from featx.pipeline.heat_figures import heat_figure
 from featx.pipeline.heat_maps import last_split, random_rows
 from featx.pipeline.prepare import check_writable, prepare
@@ -164,7 +165,7 @@ def _from_files(recipe: Recipe, files: Sequence[Path]) -> _Sources:
         image_size=recipe.image_size,
         crop=recipe.crop,
         interpolation=recipe.interpolation,
-        device=recipe.device,
+        device=first_device(recipe.device),
         precision=recipe.precision,
         allow=recipe.allow,
         workers=0,

@@ -127,12 +127,17 @@ def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
         return None
     if not isinstance(record, (RunRecord, TrainingRecord)):
         return None
-    same = _without_prose(record.recipe) == _without_prose(portable_settings(recipe))
+    same = _compared(record.recipe) == _compared(portable_settings(recipe))
     return record if same and record.inputs_digest == inputs_digest(recipe) else None
 
 
-def _without_prose(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in settings.items() if k not in ("description", "published")}
+def _compared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes two runs the same: no prose, and one C alone or in a list is that C."""
+    found = {k: v for k, v in settings.items() if k not in ("description", "published")}
+    C = found.get("C")
+    if isinstance(C, (list, tuple)) and len(C) == 1:
+        found["C"] = C[0]
+    return found
 
 
 def _run_members(

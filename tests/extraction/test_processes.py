@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
-import pickle
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import featx
+import featx.extraction.settings as settings_module
 from featx.backbones import load_backbone
-from featx.data import ArrayImages, Split
-from featx.errors import FeatxError, NonFiniteFeatures
+from featx.data import ArrayImages, FileImages, Split
+from featx.errors import FeatxError, NonFiniteFeatures, UsageError
 from featx.extraction import extract, extract_to_store, make_settings, processes
 from featx.extraction.processes import batches_of_all_devices
 from featx.extraction.settings import cut_points
+from featx.progress import Progress
 
 CUTS = ["relu2", "fc1"]
 N = 22
@@ -139,21 +143,77 @@ def test_ctrl_c_and_an_early_end_leave_no_process(small, images, started) -> Non
     assert all(process.returncode is not None for process in started)
 
 
-@pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA out of memory")])
-def test_a_shortage_of_memory_travels_as_what_it_is(small, images, monkeypatch, error) -> None:
-    def fail(*args, **kwargs):
-        raise error
-        yield
+def begin_with(monkeypatch, *lines: str) -> None:
+    """Let the processes run some lines first, with the worker imported as `w`."""
+    script = "\n".join(["import featx.extraction.worker as w", *lines, "w.main()"])
+    monkeypatch.setattr(processes, "_SCRIPT", script)
 
-    monkeypatch.setattr("featx.extraction.processes.forward_batches", fail)
-    settings = make_settings(small, (32, 32))
-    share = processes._Share(small, {}, ArrayImages(images), settings, 4)
-    source, sink = io.BytesIO(), io.BytesIO()
-    pickle.dump(small.library, source)
-    pickle.dump(share, source)
-    source.seek(0)
-    processes.serve(source, sink)
-    assert isinstance(pickle.loads(sink.getvalue()), type(error))
+
+def test_short_memory_in_a_process_halves_the_batches(small, images, monkeypatch) -> None:
+    begin_with(
+        monkeypatch,
+        "real = w.forward_batches",
+        "def short(*args):",
+        "    if args[4] > 4: raise MemoryError('no')",
+        "    yield from real(*args)",
+        "w.forward_batches = short",
+    )
+    warned: list[str] = []
+
+    class Ears(Progress):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    monkeypatch.setitem(settings_module.AUTO_BATCH, "cpu", 8)
+    found = extract(small, CUTS, images, device="cpu,cpu", progress=Ears())
+    alone = extract(small, CUTS, images, device="cpu", batch_size=4)
+    assert all(np.array_equal(found[cut], alone[cut]) for cut in CUTS)
+    assert warned == ["Out of memory with batches of 8 images; trying 4."]
+
+
+def test_an_error_comes_back_with_its_traceback_whatever_it_is(small, images, monkeypatch) -> None:
+    begin_with(
+        monkeypatch,
+        "class Odd(Exception):",
+        "    def __init__(self, a, b): super().__init__(a)",
+        "def fail(*args):",
+        "    raise Odd('broken', 2)",
+        "w.forward_batches = fail",
+        "print('hello from a library', flush=True)",
+    )
+    with pytest.raises(RuntimeError, match="Odd: broken") as caught:
+        list(one_pass(small, images))
+    assert "in fail" in caught.value.__notes__[0]
+
+
+def test_the_working_directory_is_not_imported_from(small, images, tmp_path, monkeypatch) -> None:
+    (tmp_path / "featx").mkdir()
+    (tmp_path / "featx" / "__init__.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    # As of an installed program: nothing of its search path is the working directory.
+    monkeypatch.setattr("sys.path", [str(Path(featx.__file__).parent.parent), *sys.path[1:]])
+    assert len(list(one_pass(small, images))) == 6
+
+
+def test_what_cannot_be_sent_is_said(images) -> None:
+    class Own(ArrayImages):
+        def take(self, indices):
+            return Own(self.array[indices])
+
+    backbone = load_backbone("cnn-a", "none", seed=3)
+    with pytest.raises(UsageError, match=r"cannot be sent to the process of another device: .*Own"):
+        extract(backbone, CUTS, Own(images), device="cpu,cpu", batch_size=4)
+
+
+def test_files_of_many_sizes_through_a_network_of_torchvision(backbone, images, tmp_path) -> None:
+    for number, image in enumerate(images):
+        side = 24 + number
+        Image.fromarray(image).resize((side, side + 3)).save(tmp_path / f"{number:02d}.png")
+    source = FileImages(sorted(tmp_path.glob("*.png")))
+    wanted = {"image_size": 32, "batch_size": 4, "workers": 2}
+    alone = extract(backbone, "layer1", source, device="cpu", **wanted)
+    divided = extract(backbone, "layer1", source, device="cpu,cpu", **wanted)
+    assert np.array_equal(divided["layer1"], alone["layer1"])
 
 
 def test_processes_divide_the_cores(small, monkeypatch) -> None:

@@ -95,17 +95,32 @@ def test_settings_are_measured_in_turns(backbone, points, settings, monkeypatch)
     assert len(set(map(str, measured[:4]))) == 4
 
 
-def test_what_is_far_slower_is_measured_once(backbone, points, settings, monkeypatch) -> None:
+def test_what_is_far_slower_twice_is_measured_no_more(
+    backbone, points, settings, monkeypatch
+) -> None:
     def seconds(chosen):
         return chosen.batch_sizes()[0] * (1.0 if chosen.channels_last else 2.1)
 
     measured = stopwatch(monkeypatch, seconds)
     found = tune(backbone, points, settings, free=("channels_last", "fold"))
-    # Both orders in the turn that warms up and in the first one that counts.
-    assert sum(not s.channels_last for s in measured) == 2 * 2
+    # In the turn that warms up and in two that count.
+    assert sum(not s.channels_last for s in measured) == 2 * 3
     assert sum(s.channels_last for s in measured) == 2 * (tuning.ROUNDS + 1)
     speeds = {trial.what: trial.images_per_s for trial in found.trials}
     assert speeds["fp32, channels-first, BatchNorm folded"] == pytest.approx(1 / 2.1)
+
+
+def test_one_slow_moment_drops_nothing(backbone, points, settings, monkeypatch) -> None:
+    # The setting of the run itself is never dropped, however slow.
+    never = stopwatch(monkeypatch, lambda s: 64.0 * (3.0 if s.channels_last else 1.0))
+    tune(backbone, points, settings, free=("channels_last",))
+    assert len(never) == 2 * (tuning.ROUNDS + 1)
+    monkeypatch.setattr(tuning, "_read", lambda *args: None)
+    # Two settings in a turn: the second one is slow in the first turn that counts.
+    slow = iter([1.0, 1.0, 1.0, 9.0, *[1.0] * 100])
+    measured = stopwatch(monkeypatch, lambda chosen: chosen.batch_sizes()[0] * next(slow))
+    tune(backbone, points, settings, free=("channels_last",))
+    assert len(measured) == 2 * (tuning.ROUNDS + 1)
 
 
 def test_without_measuring_only_what_is_remembered_is_taken(
@@ -113,7 +128,7 @@ def test_without_measuring_only_what_is_remembered_is_taken(
 ) -> None:
     measured = stopwatch(monkeypatch, per_image)
     nothing = tune(backbone, points, settings, free=("threads",), measure=False)
-    assert (nothing.settings, nothing.trials, measured) == (settings, (), [])
+    assert (nothing.settings, nothing.measured, measured) == (settings, False, [])
     found = tune(backbone, points, settings, free=("threads",))
     again = tune(backbone, points, settings, free=("threads",), measure=False)
     assert again.settings == found.settings != settings

@@ -38,6 +38,12 @@ def comparison(tmp_path: Path, **values: object) -> Recipe:
     return make_recipe({**base, **values})
 
 
+def test_features_are_extracted_on_all_devices_and_networks_trained_on_one(tmp_path: Path) -> None:
+    recipe = comparison(tmp_path, device="cpu,cpu")
+    devices = {run.approach: run.recipe.device for run in compared_runs(recipe)}
+    assert devices == {"probe": "cpu,cpu", "frozen": "cpu", "scratch": "cpu"}
+
+
 def test_the_table_holds_every_approach_on_the_same_images(tmp_path: Path) -> None:
     recipe = comparison(tmp_path)
     record = featx.run(recipe)

@@ -269,11 +269,16 @@ def provenance(record: Record, network: Any) -> list[Table]:
     versions = {"featx": record.featx_version, "Python": machine.python, **machine.versions}
     return [
         *tables,
-        _pairs("Settings", {k: v for k, v in record.recipe.items() if k != "description"}),
+        _pairs("Settings", _set_in(record.recipe)),
         make_table("Run", ("", ""), run),
         make_table("Times and rates", ("", ""), [_timing(*item) for item in record.timing.items()]),
         _pairs("Versions", versions),
     ]
+
+
+def _set_in(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was set; what it is about, and a source's figures, are no settings."""
+    return {k: v for k, v in recipe.items() if k not in ("description", "published")}
 
 
 def _origin(provenance: Mapping[str, Any], split: str) -> str:
