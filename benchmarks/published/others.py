@@ -190,10 +190,15 @@ def made_by(experiment: str, records: list[Record]) -> str:
     runs = {run.report: run for run in EXPERIMENTS[experiment].runs}
     other = [r for r in records if _differs(r, runs[r.name])]
     plain = f"make reproduce EXPERIMENT={experiment}"
-    parts = {r.name: _part_of(r, runs[r.name]) for r in records}
-    if len(set(parts.values())) > 1:
-        parts = {name: f"--only {name} {part}".rstrip() for name, part in parts.items()}
-    made = dict.fromkeys(f"{plain} ARGS='{part}'" if part else plain for part in parts.values())
+    names: dict[str, list[str]] = {}
+    for record in records:
+        names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
+    several = len(names) > 1
+    parts = [
+        " ".join([*(["--only", *of] if several else []), *([part] if part else [])])
+        for part, of in names.items()
+    ]
+    made = [f"{plain} ARGS='{part}'" if part else plain for part in parts]
     commands = [f"`{text}`" for text in ([r.command for r in other] or made)]
     return f"Made by {', '.join(commands)} on {measured_on(records)}."
 
