@@ -114,6 +114,8 @@ def solve_softmax_path(
         for stage, C in enumerate(Cs):
             if begins is not None:
                 newton.begin(*begins[stage])
+            else:
+                newton.extrapolate(float(C))
             points.append(newton.solve(float(C), tol, max_iter))
             done(C, 1.0)
         return points

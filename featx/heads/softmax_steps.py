@@ -74,12 +74,29 @@ class SoftmaxNewton:
         self._w = np.zeros((*truth.shape[:2], design.n_columns))
         self._z = np.zeros(truth.shape)
         self._n_iter = np.zeros(len(truth), dtype=np.int64)
+        # Logarithm of C and weights of the last solutions, two at most.
+        self._path: list[tuple[float, FloatArray]] = []
 
     def begin(self, weights: FloatArray, intercepts: FloatArray) -> None:
         """Start from given weights."""
         columns = [weights, intercepts[:, None]] if self._intercept else [weights]
         self._w = np.concatenate(columns, axis=1).reshape(self._w.shape)
         self._z = self._scores(self._w)
+
+    def extrapolate(self, C: float) -> None:
+        """Start from where the last two solutions lead, in problems whose objective is lower there.
+
+        Solutions change smoothly with the logarithm of C.
+        """
+        if len(self._path) < 2:
+            return
+        (first, w0), (second, w1) = self._path
+        w = w1 + (np.log(C) - second) / (second - first) * (w1 - w0)
+        z, every = self._scores(w), np.arange(len(w))
+        here = 0.5 * self._squared(w1) + C * self._probabilities(every, self._z)[0]
+        there = 0.5 * self._squared(w) + C * self._probabilities(every, z)[0]
+        lower = there < here
+        self._w[lower], self._z[lower] = w[lower], z[lower]
 
     def _scores(self, w: FloatArray) -> FloatArray:
         flat = self._design.scores(w.reshape(-1, w.shape[-1]))
@@ -110,6 +127,7 @@ class SoftmaxNewton:
             self._move(live, C, step, np.einsum("qkj,qkj->q", gradient, step))
             self._n_iter[live] += 1
             steps += 1
+        self._path = [*self._path[-1:], (float(np.log(C)), self._w.copy())]
         flat = self._w.reshape(-1, self._w.shape[-1]).copy()
         zeros = np.zeros(len(flat))
         return SoftmaxPoint(

@@ -205,6 +205,19 @@ def test_steps_that_do_not_suffice_are_told_by_the_gap() -> None:
     assert point.gap[0] > 1e-3
 
 
+def test_a_path_begins_each_C_where_the_last_two_lead() -> None:
+    X, y = blobs(600, 20, 4, apart=0.6)
+    Cs = [float(C) for C in 10.0 ** np.arange(-3, 2.25, 0.25)]
+    path = solve(X, y, Cs, tol=1e-8)
+    apart = [solve(X, y, [C], tol=1e-10)[0] for C in (Cs[0], Cs[10], Cs[-1])]
+    for point, alone in zip((path[0], path[10], path[-1]), apart, strict=True):
+        assert point.objective == pytest.approx(alone.objective, rel=1e-8)
+        assert point.weights == pytest.approx(alone.weights, abs=1e-3)
+    steps = np.diff([int(point.n_iter[0]) for point in path])
+    # From the last solution alone it takes four.
+    assert np.median(steps) <= 3
+
+
 def watch_factors(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return, growing, how many factors there are at each solution of Newton's equations."""
     made: list[int] = []
