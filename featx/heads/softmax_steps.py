@@ -14,8 +14,9 @@ from featx.heads.designs import Design
 # Newton's equations are solved to this part at most of their residual, far from the solution, and
 # to this part at least.
 _ROUGH, _FINE = 0.3, 0.01
-# Rows that make up this part of the curvature are left out of the Hessian, relative to that.
-_DROP = 0.03
+# Rows that make up this part of the curvature are left out of the Hessian, relative to that. More of
+# them, and steps overshoot where they alone curve: half a step and less is then taken of each.
+_DROP = 0.001
 # The slope at the end of a step along the line, relative to that at its beginning.
 _LINE_SLOPE = 0.1
 _LINE_STEPS = 30
