@@ -14,9 +14,11 @@ from featx.heads.designs import Design
 # Newton's equations are solved to this part at most of their residual, far from the solution, and
 # to this part at least.
 _ROUGH, _FINE = 0.3, 0.01
-# Rows that make up this part of the curvature are left out of the Hessian, relative to that. More of
-# them, and steps overshoot where they alone curve: half a step and less is then taken of each.
+# Rows that make up this part of the curvature are left out of the Hessian, relative to that. With
+# more of them steps overshoot where they alone curve: half a step and less is then taken of each.
 _DROP = 0.001
+# As many steps at one C that were shorter than this part of Newton's, and every row is kept.
+_SHORT, _SHORT_STEPS = 0.7, 3
 # The slope at the end of a step along the line, relative to that at its beginning.
 _LINE_SLOPE = 0.1
 _LINE_STEPS = 30
@@ -75,6 +77,7 @@ class SoftmaxNewton:
         self._w = np.zeros((*truth.shape[:2], design.n_columns))
         self._z = np.zeros(truth.shape)
         self._n_iter = np.zeros(len(truth), dtype=np.int64)
+        self._drop = _DROP
         # Logarithm of C and weights of the last solutions, two at most.
         self._path: list[tuple[float, FloatArray]] = []
 
@@ -109,7 +112,7 @@ class SoftmaxNewton:
         objective, gap, largest = np.full(n, np.inf), np.ones(n), np.zeros(n)
         costs = C * self._weights
         p = np.empty_like(self._z)
-        live, steps = np.arange(n), 0
+        live, steps, short = np.arange(n), 0, 0
         while len(live):
             loss, p[live] = self._balance(live)
             gradient = self._gradient(live, p[live], C)
@@ -123,9 +126,12 @@ class SoftmaxNewton:
                 break
             live, gradient = live[going], gradient[going]
             accuracy = float(np.clip(gap[live].max() ** 0.25, _FINE, _ROUGH))
-            self._curvature.update(p[live], costs, _DROP * accuracy)
+            self._curvature.update(p[live], costs, self._drop * accuracy)
             step = self._curvature.solve(gradient, accuracy)
-            self._move(live, C, step, np.einsum("qkj,qkj->q", gradient, step))
+            part = self._move(live, C, step, np.einsum("qkj,qkj->q", gradient, step))
+            short += part < _SHORT
+            if short == _SHORT_STEPS:
+                self._drop = 0.0
             self._n_iter[live] += 1
             steps += 1
         self._path = [*self._path[-1:], (float(np.log(C)), self._w.copy())]
@@ -212,8 +218,8 @@ class SoftmaxNewton:
 
     def _move(
         self, live: npt.NDArray[np.intp], C: float, step: FloatArray, descent: FloatArray
-    ) -> None:
-        """Step near to the lowest point along each direction.
+    ) -> float:
+        """Step near to the lowest point along each direction; return the least part that was taken.
 
         P's derivative along a line grows: Newton's method in one variable, kept inside the bracket
         that the signs of the derivative give.
@@ -242,3 +248,4 @@ class SoftmaxNewton:
             t = np.where(done, t, np.where(inside, better, middle))
         self._w[live] += t[:, None, None] * step
         self._z[live] += t[:, None, None] * slope
+        return float(t.min())
