@@ -176,7 +176,7 @@ def pictures(known: dict[str, Any]) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
     if known["shown"]:
         drawn["d1-depth.png"] = lambda: figures.draw_depth(known["depth"])
-    if known["ten"]:
+    if len(known["ten_rows"]) > 1:
         drawn["ten-classes.png"] = lambda: figures.draw_by_size(
             known["ten"], others.TEN_PUBLISHED, "Ten classes, ResNet-50's penultimate layer",
             "published (ssl-transfer)", 4,
