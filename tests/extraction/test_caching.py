@@ -117,7 +117,7 @@ def test_a_compiled_pass_computes_nothing_for_later_runs(
         asked.append(list(points))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("featx.extraction.caching.forward_batches", stop)
+    monkeypatch.setattr("featx.extraction.caching.batches_of_all_devices", stop)
     for compiled in (False, True):
         with pytest.raises(KeyboardInterrupt):
             extract_to_store(
