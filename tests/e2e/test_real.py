@@ -13,7 +13,9 @@ from featx.recipes import load_recipe, make_recipe
 pytestmark = pytest.mark.real
 
 
-def probe(weights: str, cifar_dir: Path, tmp_path: Path, n_train: int = 300) -> float:
+def probe(
+    weights: str, cifar_dir: Path, tmp_path: Path, n_train: int = 300, n_test: int = 60
+) -> float:
     """Test accuracy of a logistic regression on CIFAR-10 at 96 px, tested on 600 images.
 
     It is fitted on 3,000 images, or on `n_train` of each class.
@@ -21,8 +23,9 @@ def probe(weights: str, cifar_dir: Path, tmp_path: Path, n_train: int = 300) -> 
     recipe = make_recipe(
         {
             "backbone": "resnet18", "weights": weights, "dataset": "cifar10", "val": 0,
-            "data_dir": str(cifar_dir), "limit": {"train": n_train, "test": 60}, "image_size": 96,
-            "interpolation": "bicubic", "cuts": ["avg_pool"], "head": "logistic", "C": 0.01,
+            "data_dir": str(cifar_dir), "limit": {"train": n_train, "test": n_test},
+            "image_size": 96, "interpolation": "bicubic", "cuts": ["avg_pool"],
+            "head": "logistic", "C": 0.01,
             "cache_dir": str(tmp_path / "cache"), "out": str(tmp_path / "reports"),
             "exhibits": False,
         }
@@ -38,7 +41,7 @@ def test_a_linear_probe_reaches_what_was_measured_elsewhere(
     # images do here, are far below.
     weights = shared_dir / "weights" / "resnet18.IMAGENET1K_V1.safetensors"
     assert probe(str(weights), cifar_dir, tmp_path) == pytest.approx(0.79, abs=0.045)
-    assert 0.15 < probe("none", cifar_dir, tmp_path, n_train=40) < 0.44
+    assert 0.15 < probe("none", cifar_dir, tmp_path, n_train=40, n_test=20) < 0.44
 
 
 def test_d1_in_small(shared_dir: Path, cifar_dir: Path, tmp_path: Path) -> None:
