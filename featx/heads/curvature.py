@@ -263,25 +263,21 @@ class Curvature:
         if not self._factors:
             return residual.copy()
         if len(self._factors) == 1:
-            (factor,), flat = self._factors, residual.reshape(-1, residual.shape[-1])
-            if isinstance(factor, np.ndarray):
-                with self._design.workers.together():
-                    all_at_once = solve_rows(factor, flat)
-            else:
-                all_at_once = np.array([self._design.solve(factor, row) for row in flat])
-            return all_at_once.astype(np.float64).reshape(residual.shape)
+            flat = residual.reshape(-1, residual.shape[-1])
+            with self._design.workers.together():
+                return self._solved(self._factors[0], flat).reshape(residual.shape)
         common = residual.mean(axis=1, keepdims=True)
-        own = (residual - common)[0]
-        pairs = list(zip(self._factors, own, strict=True))
-        if isinstance(self._factors[0], np.ndarray):
-            # One right side keeps one thread busy.
-            solved = self._design.workers.map(
-                lambda pair: solve_rows(pair[0], pair[1][None]), pairs
-            )
-        else:
-            solved = [self._design.solve(factor, row)[None] for factor, row in pairs]
-        found = np.concatenate(list(solved)).astype(np.float64)[None]
+        pairs = list(zip(self._factors, (residual - common)[0], strict=True))
+        # One right side keeps one thread busy.
+        solved = self._design.workers.map(lambda pair: self._solved(pair[0], pair[1][None]), pairs)
+        found = np.concatenate(list(solved))[None]
         return found - found.mean(axis=1, keepdims=True) + common
+
+    def _solved(self, factor: Any, rows: FloatArray) -> FloatArray:
+        """Return the inverse of a factored matrix times each of some rows."""
+        if isinstance(factor, np.ndarray):
+            return solve_rows(factor, rows).astype(np.float64)
+        return np.array([self._design.solve(factor, row) for row in rows], dtype=np.float64)
 
 
 def _most(curved: FloatArray, drop: float) -> Index:

@@ -134,10 +134,10 @@ class SoftmaxNewton:
                 self._drop = 0.0
             self._n_iter[live] += 1
             steps += 1
-        self._path = [*self._path[-1:], (float(np.log(C)), self._w.copy())]
         if self._intercept and self._w.shape[1] > 1:
             # Intercepts that all rise alike change nothing: theirs is rounding.
             self._w[:, :, -1] -= self._w[:, :, -1].mean(axis=1, keepdims=True)
+        self._path = [*self._path[-1:], (float(np.log(C)), self._w.copy())]
         flat = self._w.reshape(-1, self._w.shape[-1]).copy()
         zeros = np.zeros(len(flat))
         return SoftmaxPoint(

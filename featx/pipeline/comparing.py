@@ -109,8 +109,9 @@ def _train_recipe(recipe: Recipe, approach: str, network: str | None) -> Recipe:
     name = f"scratch-{slug(network)}" if network else approach
     values = _shared(recipe, "train", name)
     values |= {"network": network or recipe.backbone, "mode": approach}
-    # A network is trained on one device, whatever features are extracted on.
-    values["device"] = first_device(recipe.device)
+    if "device" in values:
+        # A network is trained on one device, whatever features are extracted on.
+        values["device"] = first_device(recipe.device)
     if scratch:
         # Pretrained weights and their preprocessing mean nothing to it.
         for field in ("weights", "preprocess"):

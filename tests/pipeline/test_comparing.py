@@ -42,6 +42,9 @@ def test_features_are_extracted_on_all_devices_and_networks_trained_on_one(tmp_p
     recipe = comparison(tmp_path, device="cpu,cpu")
     devices = {run.approach: run.recipe.device for run in compared_runs(recipe)}
     assert devices == {"probe": "cpu,cpu", "frozen": "cpu", "scratch": "cpu"}
+    # What was not set is not set for its runs: they would no longer be those that are finished.
+    runs = compared_runs(comparison(tmp_path))
+    assert not any("device" in run.recipe.model_fields_set for run in runs)
 
 
 def test_the_table_holds_every_approach_on_the_same_images(tmp_path: Path) -> None:
