@@ -58,6 +58,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "cost_rows": [cost.cells() for cost in costs],
         "ten": ten,
         "ten_rows": ten.rows(others.TEN_PUBLISHED, 4) if ten else [],
+        "ten_not_run": others.sizes_not_run(ten) if ten else [],
         "networks": networks,
         "network_records": [each.record for each in networks.values()],
         "network_rows": [each.cells() for each in networks.values()],

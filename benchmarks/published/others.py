@@ -47,6 +47,12 @@ class BySize:
         ]
 
 
+def sizes_not_run(sizes: BySize) -> list[int]:
+    """Return the input sizes of a study's recipe that its record does not hold."""
+    whole = load_study(sizes.record.name).axes["image_size"]
+    return [size for size in whole if size not in sizes.test]
+
+
 def d2_words(d2: BySize) -> str:
     """Return what the input size does to D2's frozen network, in sentences."""
     first, *larger = d2.test
