@@ -104,6 +104,8 @@ def in_the_writer(backbone, monkeypatch) -> None:
 def test_no_hook_is_left_where_an_extraction_fails(
     backbone, split, store, settings, monkeypatch, trouble: Callable[..., None]
 ) -> None:
+    # After a first batch, which looks at the network: the trouble is met by the extraction.
+    next(batches_at(backbone, CUTS, split.images, settings, 4))
     assert hooks_of(backbone.model) == 0
     with monkeypatch.context() as patch:
         trouble(backbone, patch)
@@ -121,6 +123,7 @@ def test_no_hook_is_left_where_an_extraction_fails(
 def test_no_hook_is_left_where_features_in_memory_fail(
     backbone, images, numerics, monkeypatch, trouble: Callable[..., None]
 ) -> None:
+    featx.extract(backbone, CUTS, images[:4], image_size="native", batch_size=4, **numerics)
     with monkeypatch.context() as patch:
         trouble(backbone, patch)
         with pytest.raises((RuntimeError, KeyboardInterrupt, ZeroDivisionError)) as kept:
