@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ALL_GPUS = "cuda:all"
+_ONE_DEVICE = f"{', '.join(DEVICES)}, cuda:N"
+_SEVERAL_DEVICES = f"{_ONE_DEVICE}, several as cuda:0,cuda:1 or {ALL_GPUS}"
 _GPU = re.compile(r"cuda:\d+\Z")
 PACKAGES = (
     "torch",
@@ -55,27 +57,38 @@ def pick_device(device: str = "auto") -> torch.device:
     UsageError
         When the device is not one of `DEVICES` (``cuda:1`` is fine too) or not on this machine.
     """
-    import torch
-
-    kind, _, index = device.partition(":")
     if device == ALL_GPUS or "," in device:
         raise UsageError(
             f"Device '{device}' names several: only extraction is divided among devices. Give one: "
-            f"{', '.join(DEVICES)}, cuda:N."
+            f"{_ONE_DEVICE}."
         )
+    return _pick(device, _ONE_DEVICE)
+
+
+def _pick(device: str, valid: str) -> torch.device:
+    """Return one device; `valid` is what messages call valid here."""
+    import torch
+
+    kind, _, index = device.partition(":")
     if kind not in DEVICES or (index and not index.isdigit()):
-        raise UsageError(f"Device '{device}' is not known. Valid: {', '.join(DEVICES)}, cuda:N.")
+        raise UsageError(f"Device '{device}' is not known. Valid: {valid}.")
     found = available_devices()
     if kind == "auto":
         return torch.device(found[0])
     if kind not in found:
-        raise UsageError(
-            f"Device '{device}' is not available here; torch {torch.__version__} sees "
-            f"{', '.join(found)}. Use --device auto."
-        )
+        raise UsageError(_not_available(device))
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise UsageError(f"Device '{device}' is not here; there are {torch.cuda.device_count()}.")
     return torch.device(device)
+
+
+def _not_available(device: str) -> str:
+    import torch
+
+    return (
+        f"Device '{device}' is not available here; torch {torch.__version__} sees "
+        f"{', '.join(available_devices())}. Use --device auto."
+    )
 
 
 def pick_devices(devices: str = "auto") -> list[torch.device]:
@@ -89,17 +102,18 @@ def pick_devices(devices: str = "auto") -> list[torch.device]:
     import torch
 
     if devices == ALL_GPUS:
-        pick_device("cuda")
+        if "cuda" not in available_devices():
+            raise UsageError(_not_available(devices))
         return [torch.device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
     names = [name.strip() for name in devices.split(",")]
     if len(names) == 1:
-        return [pick_device(devices)]
+        return [_pick(devices, _SEVERAL_DEVICES)]
     if wrong := [name for name in names if name not in ("cpu", "mps") and not _GPU.match(name)]:
         raise UsageError(
             f"Devices '{devices}': '{wrong[0]}' cannot be one of several. Number the GPUs, "
             f"cuda:0,cuda:1, or take all of them: {ALL_GPUS}."
         )
-    found = [pick_device(name) for name in names]
+    found = [_pick(name, _SEVERAL_DEVICES) for name in names]
     twice = [name for name in names if names.count(name) > 1 and name != "cpu"]
     if twice:
         raise UsageError(f"Devices '{devices}' name {twice[0]} twice. Give each once.")

@@ -106,8 +106,16 @@ def test_every_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_gpus_where_there_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featx.machine.available_devices", lambda: ["cpu"])
-    with pytest.raises(UsageError, match=r"'cuda' is not available here.*Use --device auto"):
+    with pytest.raises(UsageError, match=r"'cuda:all' is not available here.*Use --device auto"):
         pick_devices("cuda:all")
+
+
+def test_an_unknown_device_is_told_what_the_command_takes() -> None:
+    with pytest.raises(UsageError, match=r"'gpu' is not known. Valid: auto.*cuda:all\.") as several:
+        pick_devices("gpu")
+    assert "several as cuda:0,cuda:1" in str(several.value)
+    with pytest.raises(UsageError, match=r"'gpu' is not known. Valid: auto, cpu, cuda, mps, cuda:N\.$"):
+        pick_device("gpu")
 
 
 def test_a_containers_limit_counts_but_not_its_file_cache(tmp_path, monkeypatch) -> None:

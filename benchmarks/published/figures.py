@@ -103,16 +103,17 @@ def draw_by_size(
 
 def draw_networks(found: Mapping[str, Compared]) -> Any:
     """Draw accuracy against the time from images to a trained model, a panel per training size."""
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = _figure(4.3 * max(len(found), 2), 4.4, len(found))
     for panel, compared in zip(axes, found.values(), strict=True):
         best = {compared.probe.name, compared.tuned.name}
         for approach in compared.record.approaches:
-            label, colour, marker = KINDS[approach.approach]
+            _, colour, marker = KINDS[approach.approach]
             score = approach.splits["test"].accuracy
             panel.plot(
-                [seconds(approach)], [score], marker, color=colour, label=label,
+                [seconds(approach)], [score], marker, color=colour,
                 markersize=9 if approach.name in best else 6,
                 markerfacecolor=colour if approach.name in best else "white",
             )  # fmt: skip
@@ -123,12 +124,15 @@ def draw_networks(found: Mapping[str, Compared]) -> Any:
         panel.set_title(f"{compared.n_train:,} training images", fontsize=11)
         panel.set_xlabel("seconds from images to the trained model")
     axes[0].set_ylabel("test accuracy")
-    named = {
-        label: handle
-        for panel in axes
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9
-    )
+    shown = {one.approach for compared in found.values() for one in compared.record.approaches}
+    named = [
+        Line2D([], [], color=colour, marker=marker, markerfacecolor="white", ls="", label=label)
+        for kind, (label, colour, marker) in KINDS.items()
+        if kind in shown
+    ]
+    named.append(
+        Line2D([], [], color="0.4", marker="o", markersize=9, ls="",
+               label="filled: the best probe, the best tuned network")
+    )  # fmt: skip
+    figure.legend(handles=named, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
