@@ -114,7 +114,9 @@ def test_an_unknown_device_is_told_what_the_command_takes() -> None:
     with pytest.raises(UsageError, match=r"'gpu' is not known. Valid: auto.*cuda:all\.") as several:
         pick_devices("gpu")
     assert "several as cuda:0,cuda:1" in str(several.value)
-    with pytest.raises(UsageError, match=r"'gpu' is not known. Valid: auto, cpu, cuda, mps, cuda:N\.$"):
+    with pytest.raises(
+        UsageError, match=r"'gpu' is not known. Valid: auto, cpu, cuda, mps, cuda:N\.$"
+    ):
         pick_device("gpu")
 
 
