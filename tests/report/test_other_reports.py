@@ -98,6 +98,7 @@ def test_a_training_says_its_accuracy_its_epoch_and_its_cost() -> None:
     assert "591,274" in text
 
 
+@pytest.mark.usefixtures("words_only")
 @pytest.mark.parametrize(
     ("published", "words"),
     [
@@ -119,6 +120,7 @@ def test_a_training_stands_beside_what_was_published(published, words, tmp_path:
     )
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_divergence_comes_first_with_its_reason(tmp_path: Path) -> None:
     text = answer_text(TRAININGS["diverged"])
     assert text.index("diverged") < text.index("accuracy")
@@ -164,6 +166,7 @@ def test_a_frozen_network_says_how_much_of_it_was_trained() -> None:
     assert len(rows[0]) == len(header)
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_grid_has_a_row_per_run_and_marks_what_did_not_converge(tmp_path: Path) -> None:
     record = STUDIES["24 runs"]
     header, rows = study_rows(record)
@@ -228,11 +231,13 @@ def test_a_comparison_ranks_by_validation_and_shows_the_paired_tests() -> None:
     assert f"{best.splits['test'].accuracy:.3f}" in answer_text(record)
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_comparison_without_validation_says_that_test_has_chosen(tmp_path: Path) -> None:
     text = write_report(COMPARISONS["no validation"], tmp_path).read_text()
     assert "no validation split" in text
 
 
+@pytest.mark.usefixtures("words_only")
 def test_csv_holds_every_run_and_split(tmp_path: Path) -> None:
     write_report(STUDIES["3 groups of 5"], tmp_path)
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
@@ -242,6 +247,7 @@ def test_csv_holds_every_run_and_split(tmp_path: Path) -> None:
     assert {row["split"] for row in rows} >= {"val", "test"}
 
 
+@pytest.mark.usefixtures("words_only")
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     name = "a|b <script>alert(1)</script> **x** [l](http://e)"
     classes = {0: name, 1: "plain"}

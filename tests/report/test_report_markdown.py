@@ -18,6 +18,8 @@ from report_cases import (
 from featx.report.figures import draw_figures
 from featx.report.markdown import answer, code_block, escape, prose, render_markdown, table
 
+pytestmark = pytest.mark.usefixtures("words_only")
+
 
 def rendered(record) -> str:
     return render_markdown(record, draw_figures(record), "figures")
