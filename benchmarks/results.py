@@ -57,7 +57,9 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "costs": costs,
         "cost_rows": [cost.cells() for cost in costs],
         "ten": ten,
-        "ten_rows": ten.rows(others.TEN_PUBLISHED, 4) if ten else [],
+        "ten_rows": others.ten_rows(ten) if ten else [],
+        "ten_values": others.ten_values(ten) if ten else "",
+        "ten_words": others.ten_words(ten) if ten else "",
         "ten_not_run": others.sizes_not_run(ten) if ten else [],
         "networks": networks,
         "network_records": [each.record for each in networks.values()],
@@ -105,6 +107,8 @@ def in_short(known: dict[str, Any]) -> list[str]:
         told.append(f"Against fine-tuning all of ResNet-50 at 64 px: {_lower(known['crossing'])}")
     if known["costs"]:
         told.append(_cost_words(known["costs"]))
+    if known["ten"]:
+        told.append(known["ten_words"])
     if known["d2"]:
         told.append(f"A linear layer on a frozen ResNet-18 (D2): {_lower(known['d2_words'])}")
     return [sentence for sentence in told if sentence]

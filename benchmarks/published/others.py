@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featx.evaluate import ApproachRecord, ComparisonRecord, Record, StudyRecord, holm
+from featx.evaluate import (
+    ApproachRecord,
+    ComparisonRecord,
+    Record,
+    StudyRecord,
+    holm,
+    newcombe_interval,
+)
 from featx.recipes import PLACES, load_study
 from featx.text import human_seconds
 from published.answers import read_answers
@@ -51,6 +58,37 @@ def sizes_not_run(sizes: BySize) -> list[int]:
     """Return the input sizes of a study's recipe that its record does not hold."""
     whole = load_study(sizes.record.name).axes["image_size"]
     return [size for size in whole if size not in sizes.test]
+
+
+def ten_rows(ten: BySize) -> list[list[str]]:
+    """Return a row per size of the ten classes, with the C that was chosen."""
+    chosen = {row.settings["image_size"]: row.C for row in ten.record.rows}
+    return [
+        [*cells[:2], f"{chosen[size]:g}", *cells[2:]]
+        for size, cells in zip(ten.test, ten.rows(TEN_PUBLISHED, 4), strict=True)
+    ]
+
+
+def ten_values(ten: BySize) -> str:
+    """Return how many values of C a probe of the ten classes chose among."""
+    tried = ten.record.recipe["C"]
+    return f"{len(tried)} values from {min(tried):g} to {max(tried):g}"
+
+
+def ten_words(ten: BySize) -> str:
+    """Return how the accuracy of ten classes moves with the input size, beside the published."""
+    size, published = TEN_PUBLISHED
+    scores = listed([f"{score:.3f} at {each} px" for each, score in ten.test.items()])
+    text = f"All ten classes on ResNet-50's penultimate layer: {scores}"
+    if size not in ten.test:
+        return f"{text}."
+    score, n = ten.test[size], ten.n
+    low, high = newcombe_interval(round(score * n), n, round(published * n), n)
+    verdict = "not told apart" if low <= 0 <= high else "told apart"
+    return (
+        f"{text}, where {published:.4f} is published: {points(score - published)} points "
+        f"({points(low)} to {points(high)} by Newcombe's interval), {verdict}."
+    )
 
 
 def d2_words(d2: BySize) -> str:

@@ -386,3 +386,34 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
     assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
     assert {row[0] for row in rows} == {f"`{name}`" for name in by_name}
     assert sum("**" in cell for row in rows for cell in row) == 6
+
+
+@pytest.mark.parametrize(
+    ("correct", "verdict"),
+    [(9147, "not told apart"), (9080, "not told apart"), (9000, "told apart")],
+)
+def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verdict: str) -> None:
+    published = read_record(REPO / "reports" / "d1-ten")
+    row = published.rows[0]
+    rows = [
+        row.model_copy(update={"settings": {"image_size": size}, "C": C, "top1": {"test": score}})
+        for size, C, score in ((32, 0.01, 0.7), (224, 0.03, correct / 10_000))
+    ]
+    record = published.model_copy(update={"rows": rows, "recipe": {"C": [0.01, 0.03, 10]}})
+    ten = bench.others.BySize(record, {32: 0.7, 224: correct / 10_000})
+    assert bench.others.ten_values(ten) == "3 values from 0.01 to 10"
+    assert [cells[2] for cells in bench.others.ten_rows(ten)] == ["0.01", "0.03"]
+    assert [cells[-1] for cells in bench.others.ten_rows(ten)] == ["", "0.9147"]
+    # Newcombe's method 10, from another implementation of Wilson's intervals.
+    ours, theirs = (binomtest(k, 10_000).proportion_ci(method="wilson") for k in (correct, 9147))
+    apart = (correct - 9147) / 10_000
+    low = apart - np.hypot(correct / 10_000 - ours.low, theirs.high - 0.9147)
+    high = apart + np.hypot(ours.high - correct / 10_000, 0.9147 - theirs.low)
+    assert (low > 0 or high < 0) == (verdict == "told apart")
+    words = bench.others.ten_words(ten)
+    assert words.endswith(
+        f"({100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval), {verdict}."
+    )
+    assert bench.others.ten_words(bench.others.BySize(record, {32: 0.7})).endswith(
+        ": 0.700 at 32 px."
+    )
