@@ -38,12 +38,15 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     plain, plain_records = claims.plain_claims(reports)
     costs = claims.cost_of_C(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
-    networks = others.read_networks(reports)
+    networks, d2_whole = others.read_networks(reports), others.read_study(reports, "d2-frozen")
+    classes = sources.class_records(reports)
     known = {
         "depth": found,
         "depth_records": [record for each in found.values() for record in each.records],
         "published_rows": depth.published_rows(found),
-        "class_rows": sources.class_rows(reports),
+        "class_rows": sources.class_rows(classes),
+        "class_notes": sources.class_notes(classes),
+        "class_records": list(classes.values()),
         "tested": tested,
         "claims": claims.claims_by_size(tested) if tested else None,
         "choices": claims.claims_by_choice(tested) if tested else None,
@@ -66,10 +69,12 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "network_rows": [each.cells() for each in networks.values()],
         "approaches": others.approach_rows(networks) if networks else None,
         "crossing": others.crossing(networks) if networks else "",
+        "network_notes": others.notes_on_probes(networks),
         "missing_networks_runs": [name for name in others.NETWORKS if name not in networks],
         "d2": d2,
-        "d2_rows": d2.rows(others.D2_PUBLISHED, 2) if d2 else [],
-        "d2_words": others.d2_words(d2) if d2 else "",
+        "d2_rows": others.d2_rows(d2, d2_whole) if d2 else [],
+        "d2_words": others.d2_words(d2, d2_whole) if d2 else "",
+        "d2_records": [each for each in (d2_whole, d2.record if d2 else None) if each],
         "made_by": others.made_by,
     }
     return known | {"short": in_short(known)}
@@ -137,7 +142,11 @@ def _best_words(known: dict[str, Any]) -> str:
                 "beside the last cut"
             )
         parts.append(f"{text})")
-    return f"At {size} px, dog, frog, horse, ship and truck separate best {listed(parts)}."
+    n = known["depth_records"][0].dataset.splits["train"].n
+    return (
+        f"At {size} px, with {n:,} training images, dog, frog, horse, ship and truck separate best "
+        f"{listed(parts)}."
+    )
 
 
 def _claim_words(tested: dict[str, list[claims.Tested]]) -> str:
@@ -190,7 +199,8 @@ def pictures(known: dict[str, Any]) -> dict[str, Any]:
         drawn["networks.png"] = lambda: figures.draw_networks(known["networks"])
     if known["d2"]:
         drawn["d2-input-size.png"] = lambda: figures.draw_by_size(
-            known["d2"], others.D2_PUBLISHED, "A frozen ResNet-18 on CIFAR-10",
+            known["d2"], others.D2_PUBLISHED,
+            f"A frozen ResNet-18, {known['d2'].n_train:,} training images of CIFAR-10",
             "published (D2)", 2,
         )  # fmt: skip
     return drawn

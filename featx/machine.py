@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ALL_GPUS = "cuda:all"
 _ONE_DEVICE = f"{', '.join(DEVICES)}, cuda:N"
-_SEVERAL_DEVICES = f"{_ONE_DEVICE}, several as cuda:0,cuda:1 or {ALL_GPUS}"
-_GPU = re.compile(r"cuda:\d+\Z")
+_SEVERAL = f"'cuda:0,cuda:1', '{ALL_GPUS}' or 'cpu,cpu'"
+_SEVERAL_DEVICES = f"{_ONE_DEVICE}; several: {_SEVERAL}"
+_GPU = re.compile(r"cuda:(0|[1-9][0-9]{0,3})\Z")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -69,16 +70,17 @@ def _pick(device: str, valid: str) -> torch.device:
     """Return one device; `valid` is what messages call valid here."""
     import torch
 
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and not index.isdigit()):
+    gpu = _GPU.match(device)
+    if device not in DEVICES and not gpu:
         raise UsageError(f"Device '{device}' is not known. Valid: {valid}.")
     found = available_devices()
-    if kind == "auto":
+    if device == "auto":
         return torch.device(found[0])
-    if kind not in found:
+    if ("cuda" if gpu else device) not in found:
         raise UsageError(_not_available(device))
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise UsageError(f"Device '{device}' is not here; there are {torch.cuda.device_count()}.")
+    if gpu and int(gpu[1]) >= torch.cuda.device_count():
+        here = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise UsageError(f"Device '{device}' is not here. Valid: {', '.join(here)}, or auto.")
     return torch.device(device)
 
 
@@ -107,11 +109,10 @@ def pick_devices(devices: str = "auto") -> list[torch.device]:
         return [torch.device(f"cuda:{index}") for index in range(torch.cuda.device_count())]
     names = [name.strip() for name in devices.split(",")]
     if len(names) == 1:
-        return [_pick(devices, _SEVERAL_DEVICES)]
+        return [_pick(names[0], _SEVERAL_DEVICES)]
     if wrong := [name for name in names if name not in ("cpu", "mps") and not _GPU.match(name)]:
         raise UsageError(
-            f"Devices '{devices}': '{wrong[0]}' cannot be one of several. Number the GPUs, "
-            f"cuda:0,cuda:1, or take all of them: {ALL_GPUS}."
+            f"Devices '{devices}': '{wrong[0]}' cannot be one of several. Valid: {_SEVERAL}."
         )
     found = [_pick(name, _SEVERAL_DEVICES) for name in names]
     twice = [name for name in names if names.count(name) > 1 and name != "cpu"]

@@ -93,7 +93,8 @@ def draw_by_size(
             f"{score:.3f}, map {side} x {side}", (at, score), xytext=(7, -13),
             textcoords="offset points", fontsize=8,
         )  # fmt: skip
-    axes.set_xticks(sizes, [f"{at}" for at in sizes])
+    ticks = sorted({*sizes, size})
+    axes.set_xticks(ticks, [f"{at}" for at in ticks])
     axes.set_xlabel("input size in pixels a side")
     axes.set_ylabel("test accuracy (95 % interval)")
     axes.set_title(title, fontsize=11)
@@ -132,7 +133,7 @@ def draw_networks(found: Mapping[str, Compared]) -> Any:
     ]
     named.append(
         Line2D([], [], color="0.4", marker="o", markersize=9, ls="",
-               label="filled: the best probe, the best tuned network")
+               label="filled: the best probe, the best fine-tuned network")
     )  # fmt: skip
     figure.legend(handles=named, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from featx.evaluate import (
     ComparisonRecord,
     Record,
     StudyRecord,
+    StudyRow,
     holm,
     newcombe_interval,
 )
+from featx.heads import NAMED_GRIDS
 from featx.recipes import PLACES, load_study
 from featx.text import human_seconds
 from published.answers import read_answers
@@ -40,6 +43,10 @@ class BySize:
     @property
     def n(self) -> int:
         return self.record.dataset.splits["test"].n
+
+    @property
+    def n_train(self) -> int:
+        return self.record.dataset.splits["train"].n
 
     def rows(self, published: tuple[int, float], digits: int) -> list[list[str]]:
         """Return a row per size: the map that the last layer sees, accuracy, the published one."""
@@ -71,18 +78,24 @@ def ten_rows(ten: BySize) -> list[list[str]]:
 
 def ten_values(ten: BySize) -> str:
     """Return how many values of C a probe of the ten classes chose among."""
-    tried = ten.record.recipe["C"]
+    C = ten.record.recipe["C"]
+    tried = NAMED_GRIDS[C] if isinstance(C, str) else C
     return f"{len(tried)} values from {min(tried):g} to {max(tried):g}"
 
 
 def ten_words(ten: BySize) -> str:
     """Return how the accuracy of ten classes moves with the input size, beside the published."""
     size, published = TEN_PUBLISHED
+    splits, n = ten.record.dataset.splits, ten.n
+    n_train = splits["train"].n + splits["val"].n
     scores = listed([f"{score:.3f} at {each} px" for each, score in ten.test.items()])
-    text = f"All ten classes on ResNet-50's penultimate layer: {scores}"
+    text = (
+        f"All ten classes of CIFAR-10, {n_train:,} training images, on ResNet-50's penultimate "
+        f"layer: {scores} on test"
+    )
     if size not in ten.test:
-        return f"{text}."
-    score, n = ten.test[size], ten.n
+        return f"{text}; {published:.4f} is published at {size} px, which was not run yet."
+    score = ten.test[size]
     low, high = newcombe_interval(round(score * n), n, round(published * n), n)
     verdict = "not told apart" if low <= 0 <= high else "told apart"
     return (
@@ -91,28 +104,58 @@ def ten_words(ten: BySize) -> str:
     )
 
 
-def d2_words(d2: BySize) -> str:
-    """Return what the input size does to D2's frozen network, in sentences."""
-    first, *larger = d2.test
-    own, published = D2_PUBLISHED
-    text = f"It reaches {d2.test[first]:.3f} at {first} px"
-    if first == own:
-        away = 100 * (d2.test[first] - published)
-        side = "above" if away >= 0 else "below"
-        text += f", {abs(away):.0f} points {side} the published figure, which stays unexplained"
-    text += "."
-    if larger:
-        gains = [points(d2.test[size] - d2.test[first]) for size in larger]
-        text += (
-            f" Larger inputs, at the same depth, give {listed(gains)} points at "
-            f"{listed(larger)} px."
+def d2_words(d2: BySize, whole: StudyRecord | None) -> str:
+    """Return what the input size does to D2's frozen network, in sentences.
+
+    `whole` is D2's own set-up, on all images; the sizes were compared on some.
+    """
+    size, published = D2_PUBLISHED
+    told = []
+    if whole is not None:
+        best = best_on_validation(whole)
+        away = 100 * (best.top1["test"] - published)
+        told.append(
+            f"On all {whole.dataset.splits['train'].n:,} training images it reaches "
+            f"{best.top1['test']:.3f} at {size} px, {abs(away):.0f} points "
+            f"{'above' if away >= 0 else 'below'} the published figure, which stays unexplained."
         )
-    return text
+    first, *larger = d2.test
+    if larger:
+        gains = [points(d2.test[each] - d2.test[first]) for each in larger]
+        told.append(
+            f"Larger inputs, at the same depth, give {listed(gains)} points at {listed(larger)} px "
+            f"over {d2.test[first]:.3f} at {first} px, with "
+            f"{d2.n_train:,} training images."
+        )
+    return " ".join(told)
+
+
+def d2_rows(d2: BySize, whole: StudyRecord | None) -> list[list[str]]:
+    """Return a row for D2's own set-up, and one per size on fewer images."""
+    rows = []
+    if whole is not None:
+        own = BySize(whole, {D2_PUBLISHED[0]: best_on_validation(whole).top1["test"]})
+        rows = own.rows(D2_PUBLISHED, 2)
+    # The published figure stands beside the set-up that it belongs to.
+    rows += [[*cells[:-1], "" if rows else cells[-1]] for cells in d2.rows(D2_PUBLISHED, 2)]
+    trained = [each.dataset.splits["train"].n for each in ([whole] if whole else [])]
+    trained += [d2.n_train] * len(d2.test)
+    return [[*cells[:2], f"{n:,}", *cells[2:]] for cells, n in zip(rows, trained, strict=True)]
+
+
+def best_on_validation(study: StudyRecord) -> StudyRow:
+    """Return the row of a study that validation chooses."""
+    return max((row for row in study.rows if row.top1), key=lambda row: row.top1["val"])
+
+
+def read_study(reports: Path, name: str) -> StudyRecord | None:
+    record = record_of(reports / name)
+    return record if isinstance(record, StudyRecord) else None
 
 
 def read_sizes(reports: Path, name: str) -> BySize | None:
-    record = record_of(reports / name)
-    if not isinstance(record, StudyRecord):
+    record = read_study(reports, name)
+    if record is None:
         return None
     test = {r.settings["image_size"]: r.top1["test"] for r in record.rows if "test" in r.top1}
     return BySize(record, dict(sorted(test.items()))) if test else None
@@ -199,7 +242,10 @@ def crossing(found: Mapping[str, Compared]) -> str:
     """Return which of the best probe and the best fine-tuned network wins at which size."""
     told = []
     for each in sorted(found.values(), key=lambda c: c.n_train):
-        took = f"{human_seconds(seconds(each.tuned))} against {human_seconds(seconds(each.probe))}"
+        took = (
+            f"{human_seconds(seconds(each.tuned))} against the probe's "
+            f"{human_seconds(seconds(each.probe))}"
+        )
         apart = "" if each.pair is None else f"{points(each.pair.difference)} points on test, "
         told.append(
             f"with {each.n_train:,} training images {_WORDS[each.verdict]} (`{each.tuned.name}`: "
@@ -207,6 +253,25 @@ def crossing(found: Mapping[str, Compared]) -> str:
         )
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def notes_on_probes(found: Mapping[str, Compared]) -> list[str]:
+    """Return what the comparisons note on the cut of the best probe: a C at the edge of its list.
+
+    A note of a probe begins with its name, and goes on with the cut.
+    """
+    return [
+        f"With {each.n_train:,} training images, {note.removeprefix('probe: ')}"
+        for each in found.values()
+        for note in each.record.notes
+        if note.startswith(f"probe: {each.probe.what}: ")
+    ]
+
+
+def _epochs(approach: ApproachRecord) -> str:
+    """Return the epochs in an approach's settings, for a cell; nothing for a probe."""
+    found = re.search(r"\d+ epochs", approach.settings)
+    return f", {found[0]}" if found else ""
 
 
 def approach_rows(found: Mapping[str, Compared]) -> tuple[list[str], list[list[str]]]:
@@ -224,7 +289,7 @@ def approach_rows(found: Mapping[str, Compared]) -> tuple[list[str], list[list[s
             accuracy = f"{approach.splits['test'].accuracy:.3f}"
             chosen = name in (each.probe.name, each.tuned.name)
             shown = f"**{accuracy}**" if chosen else accuracy
-            cells.append(f"{shown}, {human_seconds(seconds(approach))}")
+            cells.append(f"{shown}, {human_seconds(seconds(approach))}{_epochs(approach)}")
         rows.append(cells)
     return ["approach", *(f"{each.n_train:,} images" for each in ordered)], rows
 
@@ -237,9 +302,10 @@ def made_by(experiment: str, records: list[Record]) -> str:
     names: dict[str, list[str]] = {}
     for record in records:
         names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
-    several = len(names) > 1
+    # Where others belong to the experiment too, or not all are run alike, they are named.
+    some = len(names) > 1 or {record.name for record in records} != set(runs)
     parts = [
-        " ".join([*(["--only", *of] if several else []), *([part] if part else [])])
+        " ".join([*(["--only", *of] if some else []), *([part] if part else [])])
         for part, of in names.items()
     ]
     made = [f"{plain} ARGS='{part}'" if part else plain for part in parts]

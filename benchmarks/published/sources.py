@@ -10,6 +10,7 @@ from typing import Any
 from featx.evaluate import RunRecord
 from featx.recipes import load_study
 from published.experiments import record_of
+from published.words import listed
 
 # By network: the recipe of D1 that holds the figures of its cuts.
 D1 = {"VGG16": "d1-vgg16-svm", "ResNet-50": "d1-resnet50-svm"}
@@ -36,14 +37,38 @@ def d1_figures() -> Iterator[tuple[str, str, str, float]]:
                     yield network, cut, split, figures[split]
 
 
-def class_rows(reports: Path) -> list[list[str]]:
+def class_records(reports: Path) -> dict[str, RunRecord]:
+    """Return the records by recipe that stand beside D1's figures of classes."""
+    found = {recipe: record_of(reports / recipe) for recipe in D1.values()}
+    return {
+        recipe: record
+        for recipe, record in found.items()
+        if isinstance(record, RunRecord)
+        and any("classes" in figures for figures in published_by(recipe).values())
+    }
+
+
+def class_notes(records: Mapping[str, RunRecord]) -> str:
+    """Return the training images of these records, and which fits did not end."""
+    told = []
+    for record in records.values():
+        n = record.dataset.splits["train"].n
+        open_ones = [f"`{each.cut}`" for each in record.results if not each.converged]
+        text = f"{n:,} training images"
+        if open_ones:
+            text += f"; the fit did not reach its tolerance at {listed(open_ones)}"
+        told.append(text)
+    return "; ".join(told)
+
+
+def class_rows(records: Mapping[str, RunRecord]) -> list[list[str]]:
     """Return a row per cut and class of D1: precision, recall and F1 as published, and ours."""
     rows = []
     for network, cut, split, _ in d1_figures():
         recipe = D1[network]
-        record = record_of(reports / recipe)
-        if not isinstance(record, RunRecord):
+        if recipe not in records:
             continue
+        record = records[recipe]
         result = next(result for result in record.results if result.cut == cut)
         ours = {scores.name: scores for scores in result.splits[split].per_class}
         for name, theirs in published_by(recipe)[cut].get("classes", {}).items():

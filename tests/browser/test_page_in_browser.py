@@ -246,7 +246,7 @@ def test_axe_finds_nothing_serious(browser: Any, pages: Path, name: str, scheme:
         button.click()
     axe = files("axe_core_python") / "axe.min.js"
     browser.execute_script(axe.read_text(encoding="utf-8"))
-    # A theme changes colours alone.
+    # A theme changes colours alone, as `test_the_dark_theme_sets_nothing_but_colours` checks.
     rules = {"runOnly": {"type": "tag", "values": ["cat.color"]}} if scheme == "dark" else {}
     found = browser.execute_async_script(
         "const done = arguments[1]; axe.run(document, arguments[0]).then(r => done(r))", rules

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,24 +29,6 @@ head: svm
 C: [12, auto]
 exhibits: false
 """
-
-
-@pytest.fixture(scope="module")
-def bench() -> Iterator[SimpleNamespace]:
-    sys.path.insert(0, str(REPO / "benchmarks"))
-    names = [
-        f"published.{name}" for name in ("experiments", "answers", "depth", "claims", "others")
-    ]
-    short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
-    yield SimpleNamespace(
-        **short,
-        reproduce=importlib.import_module("reproduce"),
-        results=importlib.import_module("results"),
-    )
-    sys.path.remove(str(REPO / "benchmarks"))
-    ours = ("published", "reproduce", "results", "tables")
-    for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
-        del sys.modules[name]
 
 
 def call(bench, monkeypatch, capsys, places: Path, *words: str) -> tuple[int, str]:
@@ -306,114 +284,3 @@ def test_parts_of_a_study_stand_in_the_recipes_order(bench, tmp_path: Path) -> N
     assert settings["head"] == ["svm"]
     # The recipe varies no epochs, and all values of the other fields run.
     assert not {"epochs", "pool"} & set(settings)
-
-
-def test_the_claims_of_d1s_plain_runs_are_differences_of_their_records(bench) -> None:
-    rows, _ = bench.claims.plain_claims(REPO / "reports")
-    vgg, resnet = (read_record(REPO / "reports" / f"d1-{name}-svm-pooled")
-                   for name in ("vgg16", "resnet50"))  # fmt: skip
-    test = {r.cut: r.accuracy["test"] for record in (vgg, resnet) for r in record.results}
-    wanted = [("block4_conv1", "block5_conv1"), ("conv3_block4_out", "conv5_block3_out"),
-              ("conv3_block4_out", "block4_conv1")]  # fmt: skip
-    for (a, b), (claim, difference, verdict) in zip(wanted, rows, strict=True):
-        assert claim.index(f"`{a}`") < claim.index(f"`{b}`")
-        assert float(difference.split()[0]) == pytest.approx(100 * (test[a] - test[b]), abs=0.051)
-        # An interval without 0 and Holm's verdict agree here.
-        low, high = (float(t.strip("()")) for t in difference.split()[1::2])
-        assert verdict == ("holds" if low > 0 else "reversed" if high < 0 else "open")
-
-
-def test_a_page_that_disagrees_with_its_records_is_found(bench, monkeypatch, tmp_path) -> None:
-    assert bench.results.problems() == []
-    copy = tmp_path / "reports"
-    shutil.copytree(REPO / "reports", copy, ignore=lambda _, names: [
-        name for name in names if name in ("runs", "heads", "figures")
-    ])  # fmt: skip
-    path = copy / "d2-input-size" / "results.json"
-    text = path.read_text()
-    record = json.loads(text)
-    next(r for r in record["rows"] if "test" in r["top1"])["top1"]["test"] = 0.481
-    path.write_text(json.dumps(record))
-    facts = bench.results.facts
-    monkeypatch.setattr(bench.results, "facts", lambda: facts(copy))
-    assert "docs/results.md" in bench.results.problems()
-
-
-def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) -> None:
-    """Three copies of a published comparison: another number of images, and other answers."""
-    from safetensors.numpy import load_file, save_file
-
-    source = REPO / "reports" / "networks-500"
-    names = dict(zip(bench.others.NETWORKS, (500, 5000, 20_000), strict=True))
-    answers = load_file(source / "answers.safetensors")
-    record = json.loads((source / "results.json").read_text())
-    for name, n in names.items():
-        (tmp_path / name).mkdir()
-        copy = json.loads(json.dumps(record)) | {"name": name}
-        copy["dataset"]["splits"]["train"]["n"] = n
-        (tmp_path / name / "results.json").write_text(json.dumps(copy))
-        bits = dict(answers)
-        if n == 5000:
-            # The probe's answers are those of the network: nothing tells them apart.
-            probe = next(key for key in bits if key.startswith("probe conv4_block6_out|"))
-            bits[probe] = bits["lp-ft|"]
-        digest = record["dataset"]["splits"]["test"]["digest"]
-        if n != 20_000:
-            save_file(
-                bits, tmp_path / name / "answers.safetensors",
-                metadata={"digest": digest, "n": "5000"},
-            )  # fmt: skip
-    found = bench.others.read_networks(tmp_path)
-    by_name = {a["name"]: a for a in record["approaches"]}
-    assert {c.probe.name for c in found.values()} == {"probe conv4_block6_out"}
-    assert {c.tuned.name for c in found.values()} == {"lp-ft"}
-    few, many, untested = found.values()
-    test = {name: by_name[name]["splits"]["test"]["accuracy"] for name in by_name}
-    apart = test["lp-ft"] - test["probe conv4_block6_out"]
-    assert few.pair.difference == pytest.approx(apart)
-    # Holm: two were tested, and the smaller p counts twice.
-    assert few.p == pytest.approx(2 * few.pair.p)
-    assert [c.verdict for c in (few, many, untested)] == [
-        "fine-tuning wins", "not told apart", "not tested",
-    ]  # fmt: skip
-    words = bench.others.crossing(found)
-    assert words.startswith(
-        f"With 500 training images fine-tuning wins (`lp-ft`: {100 * apart:+.1f}"
-    )
-    assert "with 5,000 training images the two are not told apart (`lp-ft`: 0.0 points" in words
-    assert "with 20,000 training images the two were not tested" in words
-    header, rows = bench.others.approach_rows(found)
-    assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
-    assert {row[0] for row in rows} == {f"`{name}`" for name in by_name}
-    assert sum("**" in cell for row in rows for cell in row) == 6
-
-
-@pytest.mark.parametrize(
-    ("correct", "verdict"),
-    [(9147, "not told apart"), (9080, "not told apart"), (9000, "told apart")],
-)
-def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verdict: str) -> None:
-    published = read_record(REPO / "reports" / "d1-ten")
-    row = published.rows[0]
-    rows = [
-        row.model_copy(update={"settings": {"image_size": size}, "C": C, "top1": {"test": score}})
-        for size, C, score in ((32, 0.01, 0.7), (224, 0.03, correct / 10_000))
-    ]
-    record = published.model_copy(update={"rows": rows, "recipe": {"C": [0.01, 0.03, 10]}})
-    ten = bench.others.BySize(record, {32: 0.7, 224: correct / 10_000})
-    assert bench.others.ten_values(ten) == "3 values from 0.01 to 10"
-    assert [cells[2] for cells in bench.others.ten_rows(ten)] == ["0.01", "0.03"]
-    assert [cells[-1] for cells in bench.others.ten_rows(ten)] == ["", "0.9147"]
-    # Newcombe's method 10, from another implementation of Wilson's intervals.
-    ours, theirs = (binomtest(k, 10_000).proportion_ci(method="wilson") for k in (correct, 9147))
-    apart = (correct - 9147) / 10_000
-    low = apart - np.hypot(correct / 10_000 - ours.low, theirs.high - 0.9147)
-    high = apart + np.hypot(ours.high - correct / 10_000, 0.9147 - theirs.low)
-    assert (low > 0 or high < 0) == (verdict == "told apart")
-    words = bench.others.ten_words(ten)
-    assert words.endswith(
-        f"({100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval), {verdict}."
-    )
-    assert bench.others.ten_words(bench.others.BySize(record, {32: 0.7})).endswith(
-        ": 0.700 at 32 px."
-    )

@@ -13,7 +13,7 @@ from extraction_cases import CUTS, batches_at
 import featx
 from featx.backbones import Capture
 from featx.data import Split
-from featx.errors import NonFiniteFeatures
+from featx.errors import NonFiniteFeatures, ShapeError
 from featx.extraction import extract_to_store, make_settings
 from featx.progress import Progress
 
@@ -129,6 +129,14 @@ def test_no_hook_is_left_where_features_in_memory_fail(
         with pytest.raises((RuntimeError, KeyboardInterrupt, ZeroDivisionError)) as kept:
             featx.extract(backbone, CUTS, images, image_size="native", batch_size=4, **numerics)
     assert kept.value is not None
+    assert hooks_of(backbone.model) == 0
+
+
+def test_no_hook_is_left_where_the_first_look_fails(monkeypatch) -> None:
+    backbone = featx.load_backbone("resnet18", "none")
+    in_the_network(backbone, monkeypatch)
+    with pytest.raises(ShapeError, match="in the network"):
+        backbone.describe_cuts(CUTS, 32)
     assert hooks_of(backbone.model) == 0
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,11 @@ from featx.errors import (
 )
 from featx.evaluate import TrainingRecord, read_record
 from featx.evaluate.predictions import TRUTH, read_predictions
+from featx.machine import torch_threads
 from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
 from featx.pipeline.train_inputs import cached_part
 from featx.pipeline.train_run import run_prepared_training
+from featx.progress import Progress
 
 
 def test_a_training_leaves_model_record_report_and_predictions(tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def _interrupt(monkeypatch, behind: int) -> Callable:
     return line
 
 
-def test_a_killed_training_continues_to_the_same_bytes(tmp_path: Path, one_thread: None) -> None:
+def test_a_killed_training_continues_to_the_same_bytes(tmp_path: Path) -> None:
     """Killed without any chance to tidy up, somewhere behind its first checkpoint."""
     settings = {"network": "custom", "epochs": 6, "augment": ["flip", "crop"], "resume": True}
     code = (
@@ -282,29 +284,29 @@ def test_a_killed_training_continues_to_the_same_bytes(tmp_path: Path, one_threa
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run_training(training(whole, **settings))
+    command = [sys.executable, "-c", code, str(parts), json.dumps(settings)]
     checkpoint = parts / "reports" / "run" / "checkpoint.pt"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(parts), json.dumps(settings)], env=env
-    )
-    deadline = time.monotonic() + 100
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert checkpoint.exists()
-    assert not (parts / "reports" / "run" / "results.json").exists()
-    run_training(training(parts, **settings))
+    # As many threads as the process that is killed: more may add in another order.
+    with torch_threads(1):
+        run_training(training(whole, **settings))
+        process = subprocess.Popen(command, env=env)
+        while not checkpoint.exists() and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (parts / "reports" / "run" / "results.json").exists()
+        heard = Ears()
+        run_training(training(parts, **settings), progress=heard)
+    assert any("Continuing behind epoch" in text for text in heard.said)
     assert _sha(parts) == _sha(whole)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many as the process that is killed: more may add in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+class Ears(Progress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def _sha(folder: Path) -> str:

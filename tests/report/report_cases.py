@@ -172,6 +172,20 @@ CASES: dict[str, RunRecord] = {
     "long names": simple_record(named([f"a very long name of class number {i}" for i in range(7)])),
     "wide letters": simple_record(named(["W" * (3 + i) for i in range(12)])),
     "other scripts": simple_record(named(["犬", "גמל", "собака", "कुत्ता", "perro", "قطة", "$x^2$"])),
+    "hostile names": simple_record(
+        named(
+            [
+                "a|b",
+                "<script>alert(1)</script>",
+                "[x](http://y)",
+                "`code`",
+                "two\nlines",
+                "*b*",
+                "&lt;",
+            ]
+        ),
+        name="run <b>x</b>",
+    ),
     "1 cut": simple_record(n_cuts=1),
     "1 cut, all right": with_accuracies(["layer4"], [{"val": 0, "test": 0}]),
     "12 cuts near 1": with_accuracies(

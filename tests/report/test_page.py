@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -543,3 +544,15 @@ def test_a_range_test_of_any_rates_is_drawn(tmp_path: Path, rates: list[float]) 
     (tmp_path / "lr-range.json").write_text(json.dumps(found))
     record = TRAININGS["12 epochs"]
     assert "no rate is suggested" in page_of(record, read_beside(tmp_path, record))
+
+
+def test_the_dark_theme_sets_nothing_but_colours() -> None:
+    """What is checked in the light theme, contrast apart, then holds in the dark one."""
+    css = files("featx.report.page").joinpath("static/page.css").read_text(encoding="utf-8")
+    blocks = re.findall(r"@media[^{]*prefers-color-scheme: dark[^{]*\{(.*?\})\s*\}", css, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        rules = re.findall(r"([^{}]+)\{([^{}]*)\}", block)
+        assert [selector.strip() for selector, _ in rules] == [":root"]
+        for line in filter(None, map(str.strip, rules[0][1].split(";"))):
+            assert re.fullmatch(r"--[\w-]+: #[0-9a-f]{6}", line)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from record_cases import COMPARISONS, STUDIES, TRAININGS, make_row, make_study
+from record_cases import COMPARISONS, STUDIES, TRAININGS, make_row, make_study, make_training
 from report_cases import CASES
 
 from featx.evaluate import ranking
@@ -42,6 +42,7 @@ def boxes(figure, labels):
     return [label.get_window_extent(renderer) for label in labels if label.get_text()]
 
 
+HOSTILE = "a|b <script>alert(1)</script> **x** $y$ [l](http://e)"
 OTHER_FIGURES = {
     **{f"history, {name}": (history_figure, r) for name, r in TRAININGS.items() if r.history},
     **{f"accuracies, {name}": (accuracies_figure, r) for name, r in STUDIES.items()},
@@ -52,6 +53,11 @@ OTHER_FIGURES = {
     **{f"panels, {name}": (panels_figure, STUDIES[name]) for name in ("24 runs", "6 groups")},
     **{f"approaches, {name}": (approaches_figure, r) for name, r in COMPARISONS.items()},
     **{f"times, {name}": (time_figure, r) for name, r in COMPARISONS.items()},
+    "history, hostile names": (history_figure, make_training(2, {0: HOSTILE, 1: "plain"})),
+    "accuracies, hostile names": (
+        accuracies_figure,
+        make_study([make_row("one", HOSTILE, {"network": HOSTILE}, 0.7)]),
+    ),
 }
 del OTHER_FIGURES["accuracies, all failed"]
 
@@ -158,7 +164,9 @@ def test_test_is_shown_where_there_is_one() -> None:
     assert shown_split(CASES["5 classes"].results[0].splits) == "test"
 
 
-@pytest.mark.parametrize("name", ["5 classes", "100 classes", "wide letters"])
+@pytest.mark.parametrize(
+    "name", ["5 classes", "100 classes", "wide letters", "other scripts", "hostile names"]
+)
 def test_every_figure_is_a_png(name: str) -> None:
     for figure in draw_figures(CASES[name]):
         with Image.open(io.BytesIO(figure.png)) as image:
