@@ -187,6 +187,8 @@ def study_answer(record: StudyRecord, style: Style) -> str:
         f"{SPLIT_NAMES.get(s, s)} top-1 {_score(record, best, s)}" for s in study_splits(record)
     )
     seconds = human_seconds(_mean_seconds(best))
+    # A probe's features are extracted once for all, or were there before.
+    seconds += " of fitting" if record.task == "probe" else ""
     time = f"{seconds} a run" if record.repeats > 1 else seconds
     if len(groups) == 1:
         text = f"{style.name(title)} reaches {scores}, in {time}."
@@ -247,7 +249,8 @@ def _columns(record: StudyRecord, group: Group | None = None) -> dict[str, str]:
     columns = {}
     if repeated:
         columns["runs"] = str(len(group.rows))
-    columns["time a run" if repeated else "time"] = human_seconds(_mean_seconds(group))
+    what = "time of the fits" if record.task == "probe" else "time"
+    columns[f"{what} a run" if repeated else what] = human_seconds(_mean_seconds(group))
     columns["epochs needed"] = _range([row.best_epoch for row in group.rows])
     columns["epochs run"] = _range([row.epochs_run for row in group.rows])
     used = dict.fromkeys(value_text(row.C) for row in group.rows)

@@ -191,7 +191,12 @@ def test_a_probe_of_a_study_shows_its_C_and_whether_it_converged() -> None:
 
 
 def test_a_sentence_names_what_a_bare_value_is_of() -> None:
-    assert "Of 4 runs, image size 224 · layer2 is best" in answer_text(STUDIES["probes"])
+    answer = answer_text(STUDIES["probes"])
+    assert "Of 4 runs, image size 224 · layer2 is best" in answer
+    # Extraction is not in the time of a run: the features are shared.
+    assert answer.endswith(", in 1 min 35 s of fitting.")
+    assert "time of the fits" in study_rows(STUDIES["probes"])[0]
+    assert "fitting" not in answer_text(STUDIES["24 runs"])
     mixed = [
         make_row(f"r{i}", f"g{i}", {"pool": "max", "C": C, "refit": False}, 0.5 + i / 10)
         for i, C in enumerate(("auto", 12.0))
