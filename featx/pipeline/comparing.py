@@ -140,7 +140,7 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
     runs = compared_runs(recipe)
     check_writable(recipe.report_path)
     start = time.perf_counter()
-    notes: list[str] = []
+    left_out: list[str] = []
     found: list[_Found] = []
     records: list[RunRecord | TrainingRecord] = []
     with tracked_run(recipe, progress=progress) as tracked:
@@ -150,17 +150,27 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
             record = finished_record(own) or _run(own, tracked.id, progress)
             records.append(record)
             if isinstance(record, TrainingRecord) and record.state == "diverged":
-                notes.append(f"{run.recipe.run_name} is left out: {record.message}")
+                left_out.append(f"{run.recipe.run_name} is left out: {record.message}")
                 continue
             found += _approaches(run, record)
-            notes += [f"{run.recipe.run_name}: {note}" for note in record.notes]
         if not found:
-            raise TrainingDiverged("Every training diverged: " + " ".join(notes))
+            raise TrainingDiverged("Every training diverged: " + " ".join(left_out))
         found = _with_shared_features(found)
+        notes = left_out + _notes(runs, records)
         made = _record(recipe, records[0], found, notes, time.perf_counter() - start)
         report = write_report(made, recipe.report_path)
         track_summary(tracked, made, recipe.report_path)
     return made, report
+
+
+def _notes(runs: Sequence[ComparedRun], records: Sequence[RunRecord | TrainingRecord]) -> list[str]:
+    """Return what the approaches note, each sentence once, behind the names it holds for."""
+    names: dict[str, list[str]] = {}
+    for run, record in zip(runs, records, strict=True):
+        if isinstance(record, RunRecord) or record.state != "diverged":
+            for note in record.notes:
+                names.setdefault(note, []).append(run.recipe.run_name)
+    return [f"{', '.join(of)}: {note}" for note, of in names.items()]
 
 
 def _run(recipe: Recipe, parent: str | None, progress: Progress) -> RunRecord | TrainingRecord:

@@ -274,4 +274,7 @@ def test_without_validation_the_test_split_chooses_and_that_is_said(tmp_path: Pa
     record, _ = run_comparison(recipe)
     assert record.chosen_on == "test"
     assert "flatters" in record.notes[0]
+    # What holds for several is said once.
+    limited = [note for note in record.notes if "limited" in note]
+    assert [note.partition(":")[0] for note in limited] == ["frozen, scratch-conv2"]
     assert np.isfinite(record.timing["total_s"])
