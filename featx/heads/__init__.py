@@ -11,7 +11,7 @@ from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.heads.certificate import Certificate, certify_svm
-    from featx.heads.choice import C_GRIDS, NAMED_GRIDS, Choice, pick_C
+    from featx.heads.choice import C_GRIDS, C_MOST, NAMED_GRIDS, Choice, pick_C
     from featx.heads.fitting import Fit
     from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
@@ -26,6 +26,7 @@ _HOME = {
     "Certificate": "featx.heads.certificate",
     "certify_svm": "featx.heads.certificate",
     "C_GRIDS": "featx.heads.choice",
+    "C_MOST": "featx.heads.choice",
     "NAMED_GRIDS": "featx.heads.choice",
     "Choice": "featx.heads.choice",
     "pick_C": "featx.heads.choice",
@@ -46,6 +47,7 @@ _HOME = {
 
 __all__ = [
     "C_GRIDS",
+    "C_MOST",
     "DEFAULT_TOL",
     "NAMED_GRIDS",
     "SOLVERS",

@@ -13,7 +13,7 @@ import numpy as np
 
 from featx.cache import FeatureStore
 from featx.errors import BudgetExceeded
-from featx.heads import C_GRIDS, NAMED_GRIDS, LinearHead, cross_validate, fit_path, pick_C
+from featx.heads import C_GRIDS, C_MOST, NAMED_GRIDS, LinearHead, cross_validate, fit_path, pick_C
 from featx.heads.blocks import row_blocks
 from featx.heads.solving import least_bytes
 from featx.machine import first_device, n_cpus
@@ -127,24 +127,34 @@ def fit_cuts(
     root = store.root.resolve()
     # featx' solvers go from one C to the next; scikit-learn's begin anew at each.
     paths = [values] if recipe.solver == "featx" else [(C,) for C in values]
-    jobs = {
-        (cut, path): _Job(
-            root, {s: fs.key for s, fs in sets.items()}, recipe, path, chooses, False, memory_bytes
+    first = {
+        cut: _Job(
+            root, {s: fs.key for s, fs in sets.items()}, recipe, (), chooses, False, memory_bytes
         )
         for cut, sets in features.items()
-        for path in paths
     }
-    done = _run_jobs(jobs, n_jobs, f"fit {recipe.head}", progress)
+    wanted = [(cut, path) for cut in features for path in paths]
+    done: dict[str, list[_Done]] = {cut: [] for cut in features}
+    fits: dict[str, dict[float, tuple[Fit, float]]] = {cut: {} for cut in features}
+    choices: dict[str, Choice | None] = dict.fromkeys(features)
+    while wanted:
+        jobs = {(cut, path): replace(first[cut], Cs=path) for cut, path in wanted}
+        for (cut, _), each in _run_jobs(jobs, n_jobs, f"fit {recipe.head}", progress).items():
+            done[cut].append(each)
+            fits[cut] |= {fit.C: (fit, score) for fit, score in each.fits}
+        if chooses:
+            scores = {cut: {C: score for C, (_, score) in of.items()} for cut, of in fits.items()}
+            choices = {cut: pick_C(of_cut) for cut, of_cut in scores.items()}
+        wanted = [(cut, (C,)) for cut, choice in choices.items() if (C := _beyond(recipe, choice))]
     found = {}
     refits = {}
     for cut, sets in features.items():
-        fits = {fit.C: (fit, score) for path in paths for fit, score in done[cut, path].fits}
-        choice = pick_C({C: score for C, (_, score) in fits.items()}) if chooses else None
+        choice = choices[cut]
         C = choice.C if choice else values[0]
-        found[cut] = (fits[C][0], choice)
+        found[cut] = (fits[cut][C][0], choice)
         if recipe.refit and "val" in sets:
-            refits[cut, C] = replace(jobs[cut, paths[0]], Cs=(C,), on_val=False, refit=True)
-    seconds = {cut: sum(done[cut, path].seconds for path in paths) for cut in features}
+            refits[cut, C] = replace(first[cut], Cs=(C,), on_val=False, refit=True)
+    seconds = {cut: sum(each.seconds for each in done[cut]) for cut in features}
     refitted = {}
     for (cut, _), again in _run_jobs(refits, n_jobs, "refit", progress).items():
         refitted[cut] = again.fits[0][0]
@@ -155,6 +165,14 @@ def fit_cuts(
         )
         for cut, (fit, choice) in found.items()
     }
+
+
+def _beyond(recipe: Recipe, choice: Choice | None) -> float | None:
+    """Return the next C of ``auto`` where the largest one was the best, until it has gone far."""
+    if recipe.C != "auto" or choice is None or choice.edge != "high":
+        return None
+    C = 10.0 * choice.C
+    return C if C_MOST[recipe.head] >= C else None
 
 
 def jobs_that_fit(

@@ -168,7 +168,8 @@ class ProbeFields(SharedFields):
     ] = Field(
         None,
         description="A value, a list, or a grid: auto, dinov2, vissl. Several are compared on the "
-        "validation split, or by --cv. Default: 12 (svm), 1 (logistic).",
+        "validation split, or by --cv; auto goes on upwards while its largest is the best. "
+        "Default: 12 (svm), 1 (logistic).",
     )
     cv: Annotated[int, Field(ge=0)] = Field(
         0, description="Folds of the training images to choose C by; 0: the validation split."

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featx.errors import UsageError
-from featx.heads import C_GRIDS, pick_C
+from featx.heads import C_GRIDS, C_MOST, pick_C
 
 FINITE = st.floats(0, 1)
 
@@ -73,6 +73,8 @@ def test_grids_are_decades_around_the_best_values_measured() -> None:
     assert C_GRIDS["svm"][-1] >= 1.0
     assert C_GRIDS["logistic"][0] <= 1e-4
     assert C_GRIDS["logistic"][-1] >= 10.0
+    # `auto` goes on by decades, and must be able to.
+    assert all(C_MOST[head] >= 100 * grid[-1] for head, grid in C_GRIDS.items())
 
 
 @pytest.mark.parametrize("head", ["svm", "logistic"])

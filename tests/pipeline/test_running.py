@@ -17,6 +17,7 @@ from sklearn.svm import LinearSVC
 import featx
 from featx.backbones import Capture
 from featx.errors import BudgetExceeded, RecipeError
+from featx.heads import C_GRIDS
 from featx.pipeline import candidates, make_plan, prepare
 from featx.pipeline.about import portable_settings, repeat_command
 from featx.pipeline.fitting import jobs_that_fit
@@ -292,6 +293,37 @@ def test_candidates() -> None:
     assert candidates(Recipe(head="logistic")) == (1.0,)
     assert candidates(Recipe(C=(1.0, 0.1, 1.0))) == (0.1, 1.0)
     assert len(candidates(Recipe(C="auto"))) > 4
+
+
+@pytest.mark.parametrize("solver", ["featx", "liblinear"])
+def test_auto_goes_on_while_its_largest_C_wins(places, monkeypatch, solver: str) -> None:
+    """On a grid cut short, as on few images; where it ends is what the whole list gives."""
+    whole = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    monkeypatch.setitem(C_GRIDS, "svm", whole[:2])
+    short = featx.run(make(places, name=f"short-{solver}", C="auto", solver=solver))
+    for choice, result in zip(short.choices, short.results, strict=True):
+        tried = [each.value for each in choice.candidates]
+        assert tried == pytest.approx(list(whole[: len(tried)]))
+        scores = [each.score for each in choice.candidates]
+        # It went on while the last one was better than all before, and then stopped.
+        for n in range(2, len(tried)):
+            assert scores[n - 1] > max(scores[: n - 1])
+        assert scores[-1] <= max(scores[:-1])
+        assert result.accuracy["val"] == max(scores)
+    assert max(len(choice.candidates) for choice in short.choices) > 2
+    listed = featx.run(make(places, name=f"long-{solver}", C=list(whole), solver=solver))
+    for auto, plain in zip(short.choices, listed.choices, strict=True):
+        # Another start of the path, other last digits: an image or two of 120.
+        for one, other in zip(auto.candidates, plain.candidates, strict=False):
+            assert one.value == pytest.approx(other.value)
+            assert one.score == pytest.approx(other.score, abs=2 / 120 + 1e-9)
+    # A list is what was asked for, and auto does not go on for ever.
+    monkeypatch.setattr("featx.pipeline.fitting.C_MOST", {"svm": 1e-4})
+    asked = [make(places, name="list", C=[1e-5, 1e-4]), make(places, name="end", C="auto")]
+    for recipe in asked:
+        first, _ = featx.run(recipe).choices
+        assert [each.value for each in first.candidates] == [1e-5, 1e-4]
+        assert first.edge == "high"
 
 
 def test_parallel_fits_stay_within_the_memory_budget(monkeypatch) -> None:
