@@ -76,10 +76,10 @@ def draw_by_size(
     sizes, scores = list(found.test), list(found.test.values())
     _line(axes, sizes, scores, found.n, 0, "featx")
     size, value = published
-    axes.plot([size], [value], "x", color=DARK, markersize=9, markeredgewidth=2, label=source)
-    axes.annotate(
-        f"{value:.{digits}f}", (size, value), xytext=(10, -4), textcoords="offset points",
-        color=DARK, fontsize=9,
+    # Its value stands in the legend: beside the mark it would touch that of a point near by.
+    axes.plot(
+        [size], [value], "x", color=DARK, markersize=9, markeredgewidth=2,
+        label=f"{source}: {value:.{digits}f}", ls="",
     )  # fmt: skip
     # The last label needs room.
     low, high = min(*sizes, size), max(*sizes, size)

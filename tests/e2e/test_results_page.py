@@ -136,6 +136,7 @@ def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verd
     assert bench.others.ten_values(ten) == "45 values from 1e-06 to 100000"
     axes = bench.figures.draw_by_size(ten, (224, 0.9147), "t", "s", 4).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["32", "224"]
+    assert "s: 0.9147" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_the_figure_of_networks_marks_the_best_and_names_every_kind(bench) -> None:
