@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from scipy import stats
+from training_runs import Ears
 
 import featx
 from featx.errors import FeatxError, RecipeError
 from featx.evaluate import ComparisonRecord, read_record
 from featx.evaluate.predictions import TRUTH, read_predictions
 from featx.pipeline import compared_runs, run_comparison
-from featx.progress import Progress
 from featx.recipes import Recipe, make_recipe
-
-
-class Ears(Progress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def comparison(tmp_path: Path, **values: object) -> Recipe:

@@ -8,26 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from training_runs import FEW
+from training_runs import FEW, Ears
 
 from featx.errors import NonFiniteFeatures, UsageError
 from featx.evaluate import StudyRecord, read_record
 from featx.pipeline import finished_runs, run_study
 from featx.pipeline.about import study_command
-from featx.progress import Progress
 from featx.recipes import Study, load_study, make_study
 from featx.training import save_checkpoint
-
-
-class Ears(Progress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def study(tmp_path: Path, **values: object) -> Study:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_runs import FEW, training
+from training_runs import FEW, Ears, training
 
 import featx
 from featx.backbones.saved import read_saved
@@ -36,7 +36,6 @@ from featx.machine import torch_threads
 from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
 from featx.pipeline.train_inputs import cached_part
 from featx.pipeline.train_run import run_prepared_training
-from featx.progress import Progress
 
 
 def test_a_training_leaves_model_record_report_and_predictions(tmp_path: Path) -> None:
@@ -299,14 +298,6 @@ def test_a_killed_training_continues_to_the_same_bytes(tmp_path: Path) -> None:
         run_training(training(parts, **settings), progress=heard)
     assert any("Continuing behind epoch" in text for text in heard.said)
     assert _sha(parts) == _sha(whole)
-
-
-class Ears(Progress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def _sha(folder: Path) -> str:

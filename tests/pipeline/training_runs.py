@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featx.progress import Progress
 from featx.recipes import Recipe, make_recipe
 
 FEW = {"train": 12, "val": 6, "test": 6}
+
+
+class Ears(Progress):
+    """Keeps what is said and warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
 
 
 def training(tmp_path: Path, **values: object) -> Recipe:
