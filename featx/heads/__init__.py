@@ -11,13 +11,20 @@ from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.heads.certificate import Certificate, certify_svm
-    from featx.heads.choice import C_GRIDS, C_MOST, NAMED_GRIDS, Choice, pick_C
+    from featx.heads.choice import C_GRIDS, C_MOST, NAMED_GRIDS, Choice, beyond, pick_C
     from featx.heads.fitting import Fit
     from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
     from featx.heads.logistic import LogisticRegression
     from featx.heads.neighbours import KNearest
-    from featx.heads.paths import DEFAULT_TOL, SOLVERS, fit_logistic, fit_path, fit_svm
+    from featx.heads.paths import (
+        DEFAULT_TOL,
+        SOLVERS,
+        CompleteHeads,
+        fit_logistic,
+        fit_path,
+        fit_svm,
+    )
     from featx.heads.ridge import RidgeClassifier
     from featx.heads.simple import NearestCentroid
     from featx.heads.svm import LinearSVM
@@ -27,11 +34,13 @@ _HOME = {
     "certify_svm": "featx.heads.certificate",
     "C_GRIDS": "featx.heads.choice",
     "C_MOST": "featx.heads.choice",
+    "beyond": "featx.heads.choice",
     "NAMED_GRIDS": "featx.heads.choice",
     "Choice": "featx.heads.choice",
     "pick_C": "featx.heads.choice",
     "Fit": "featx.heads.fitting",
     "DEFAULT_TOL": "featx.heads.paths",
+    "CompleteHeads": "featx.heads.paths",
     "SOLVERS": "featx.heads.paths",
     "fit_logistic": "featx.heads.paths",
     "fit_path": "featx.heads.paths",
@@ -53,6 +62,7 @@ __all__ = [
     "SOLVERS",
     "Certificate",
     "Choice",
+    "CompleteHeads",
     "Fit",
     "KNearest",
     "LinearHead",
@@ -60,6 +70,7 @@ __all__ = [
     "LogisticRegression",
     "NearestCentroid",
     "RidgeClassifier",
+    "beyond",
     "certify_svm",
     "cross_validate",
     "fit_logistic",

@@ -48,6 +48,26 @@ class Choice:
     warning: str | None
 
 
+def beyond(kind: str, choice: Choice) -> float | None:
+    """Return the C that ``auto`` tries next.
+
+    Parameters
+    ----------
+    kind : {"svm", "logistic"}
+        The head.
+    choice : Choice
+        Of all values tried so far.
+
+    Returns
+    -------
+    float or None
+        A decade above the largest value where that was the best; None where it was not, or where
+        the next would be above `C_MOST`.
+    """
+    C = 10.0 * choice.C
+    return C if choice.edge == "high" and C_MOST[kind] >= C else None
+
+
 NAMED_GRIDS: dict[str, tuple[float, ...]] = {
     "dinov2": tuple(float(C) for C in 10.0 ** np.linspace(-6, 5, 45)),
     "vissl": tuple(sorted([2.0**k for k in range(-19, -3)] + [10.0**k for k in range(-7, 3)])),

@@ -210,6 +210,27 @@ def _logistic_path(
     return [by_C[C] for C in Cs]
 
 
+class CompleteHeads:
+    """What `fit_path` tells, as heads that are complete.
+
+    Parameters
+    ----------
+    advance : callable
+        Called with the number of further heads.
+    """
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance, self._solved, self._told = advance, 0.0, 0
+
+    def __call__(self, C: float, share: float) -> None:
+        """Count a share of the head at `C`."""
+        self._solved += share
+        # Thirds do not add up to 1 in binary.
+        complete = int(self._solved + 1e-6)
+        self._advance(complete - self._told)
+        self._told = complete
+
+
 class _Seconds:
     """Seconds spent on each C, from one call to the next."""
 

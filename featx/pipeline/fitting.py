@@ -13,7 +13,16 @@ import numpy as np
 
 from featx.cache import FeatureStore
 from featx.errors import BudgetExceeded
-from featx.heads import C_GRIDS, C_MOST, NAMED_GRIDS, LinearHead, cross_validate, fit_path, pick_C
+from featx.heads import (
+    C_GRIDS,
+    NAMED_GRIDS,
+    CompleteHeads,
+    LinearHead,
+    beyond,
+    cross_validate,
+    fit_path,
+    pick_C,
+)
 from featx.heads.blocks import row_blocks
 from featx.heads.solving import least_bytes
 from featx.machine import first_device, n_cpus
@@ -169,10 +178,7 @@ def fit_cuts(
 
 def _beyond(recipe: Recipe, choice: Choice | None) -> float | None:
     """Return the next C of ``auto`` where the largest one was the best, until it has gone far."""
-    if recipe.C != "auto" or choice is None or choice.edge != "high":
-        return None
-    C = 10.0 * choice.C
-    return C if C_MOST[recipe.head] >= C else None
+    return beyond(recipe.head, choice) if recipe.C == "auto" and choice is not None else None
 
 
 def jobs_that_fit(
@@ -267,7 +273,7 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> _Done:
         "memory_bytes": job.memory_bytes,
     }
     fits = fit_path(
-        recipe.head, X, y, job.Cs, solver=recipe.solver, on_done=_Counter(advance), **settings
+        recipe.head, X, y, job.Cs, solver=recipe.solver, on_done=CompleteHeads(advance), **settings
     )
     scores = [float("nan")] * len(fits)
     if job.on_val and recipe.cv:
@@ -276,20 +282,6 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> _Done:
     elif job.on_val:
         scores = _accuracies(fits, FeatureRows([(sets["val"], scalers["val"])]), sets["val"].y)
     return _Done(list(zip(fits, scores, strict=True)), time.perf_counter() - start)
-
-
-class _Counter:
-    """Heads that are complete, counted from the shares of them that are solved."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self._advance, self._solved, self._told = advance, 0.0, 0
-
-    def __call__(self, C: float, share: float) -> None:
-        self._solved += share
-        # Thirds do not add up to 1 in binary.
-        complete = int(self._solved + 1e-6)
-        self._advance(complete - self._told)
-        self._told = complete
 
 
 def _accuracies(fits: Sequence[Fit], X: FeatureRows, y: np.ndarray) -> list[float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import UsageError
-from featx.heads import C_GRIDS, fit_logistic, pick_C
+from featx.heads import C_GRIDS, CompleteHeads, beyond, fit_logistic, fit_path, pick_C
 from featx.pipeline.train_inputs import cached_part, feature_inputs
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from featx.heads import Choice
+    from featx.heads import Choice, Fit
     from featx.pipeline.train_prepare import PreparedTraining
     from featx.training import Inputs
-
-_MAX_ITER, _TOL = 2000, 1e-6
 
 
 @dataclass(frozen=True)
@@ -104,22 +102,33 @@ def fit_head_first(
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1.0
     Z = ((X - mean) / scale).astype(np.float32)
-    choice = None
-    C = DEFAULT_C["logistic"]
-    if "val" in features:
+    device = str(prepared.device)
+    if "val" not in features:
+        choice, fit = None, fit_logistic(Z, y, C=DEFAULT_C["logistic"], device=device)
+    else:
         V, v = _rows(features["val"])
         V = ((V - mean) / scale).astype(np.float32)
-        scores = {}
-        with progress.task("fit head", len(C_GRIDS["logistic"]), "heads") as advance:
-            for value in C_GRIDS["logistic"]:
-                tried = _fit(Z, y, value, prepared.recipe.seed)
-                scores[value] = float(np.mean(_predict(tried, V) == v))
-                advance(1)
-        choice = pick_C(scores)
-        C = choice.C
-    coef, intercept, classes = _fit(Z, y, C, prepared.recipe.seed)
-    _put(layer, coef / scale, intercept - (coef / scale) @ mean, classes)
+        choice, fit = _chosen(Z, y, V, v, device, progress)
+    coef = fit.coef / scale
+    _put(layer, coef, fit.intercept - coef @ mean, fit.classes)
     return choice
+
+
+def _chosen(
+    X: np.ndarray, y: np.ndarray, V: np.ndarray, v: np.ndarray, device: str, progress: Progress
+) -> tuple[Choice, Fit]:
+    """Fit at each C of ``auto``; return the one that is right most often on validation (V, v)."""
+    fits: dict[float, Fit] = {}
+    wanted: tuple[float, ...] = C_GRIDS["logistic"]
+    while wanted:
+        with progress.task("fit head", len(wanted), "heads") as advance:
+            heads = CompleteHeads(advance)
+            done = fit_path("logistic", X, y, wanted, device=device, on_done=heads)
+        fits |= {fit.C: fit for fit in done}
+        choice = pick_C({C: float(np.mean(_predict(fit, V) == v)) for C, fit in fits.items()})
+        following = beyond("logistic", choice)
+        wanted = () if following is None else (following,)
+    return choice, fits[choice.C]
 
 
 def _rows(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
@@ -127,16 +136,8 @@ def _rows(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     return X, inputs.targets.cpu().numpy()
 
 
-def _fit(
-    X: np.ndarray, y: np.ndarray, C: float, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    fit = fit_logistic(X, y, C=C, solver="lbfgs", max_iter=_MAX_ITER, tol=_TOL, seed=seed)
-    return fit.coef, fit.intercept, fit.classes
-
-
-def _predict(fit: tuple[np.ndarray, np.ndarray, np.ndarray], X: np.ndarray) -> np.ndarray:
-    coef, intercept, classes = fit
-    chosen: np.ndarray = classes[(X @ coef.T + intercept).argmax(axis=1)]
+def _predict(fit: Fit, X: np.ndarray) -> np.ndarray:
+    chosen: np.ndarray = fit.classes[(X @ fit.coef.T + fit.intercept).argmax(axis=1)]
     return chosen
 
 

@@ -318,7 +318,7 @@ def test_auto_goes_on_while_its_largest_C_wins(places, monkeypatch, solver: str)
             assert one.value == pytest.approx(other.value)
             assert one.score == pytest.approx(other.score, abs=2 / 120 + 1e-9)
     # A list is what was asked for, and auto does not go on for ever.
-    monkeypatch.setattr("featx.pipeline.fitting.C_MOST", {"svm": 1e-4})
+    monkeypatch.setattr("featx.heads.choice.C_MOST", {"svm": 1e-4})
     asked = [make(places, name="list", C=[1e-5, 1e-4]), make(places, name="end", C="auto")]
     for recipe in asked:
         first, _ = featx.run(recipe).choices

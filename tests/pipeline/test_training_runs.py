@@ -32,6 +32,7 @@ from featx.errors import (
 )
 from featx.evaluate import TrainingRecord, read_record
 from featx.evaluate.predictions import TRUTH, read_predictions
+from featx.heads import C_GRIDS
 from featx.machine import torch_threads
 from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
 from featx.pipeline.train_inputs import cached_part
@@ -192,12 +193,45 @@ def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: P
     }
     assert backbone.weights.random
     scaler = StandardScaler().fit(rows["train"])
-    theirs = LogisticRegression(C=C, max_iter=2000, tol=1e-6).fit(
-        scaler.transform(rows["train"]), dataset.splits["train"].y
-    )
+    fits = {
+        value: LogisticRegression(C=value, max_iter=2000, tol=1e-6).fit(
+            scaler.transform(rows["train"]), dataset.splits["train"].y
+        )
+        for value in (*C_GRIDS["logistic"], C)
+    }
+    theirs = fits[C]
+    # The smallest of the best on validation.
+    right = {
+        value: fit.score(scaler.transform(rows["val"]), dataset.splits["val"].y)
+        for value, fit in fits.items()
+    }
+    assert min(right, key=lambda value: (-right[value], value)) == C
     ours = torch.softmax(head(torch.from_numpy(rows["test"])), dim=1).detach().numpy()
     expected = theirs.predict_proba(scaler.transform(rows["test"]))
     np.testing.assert_allclose(ours, expected, atol=5e-3)
+
+
+def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypatch) -> None:
+    from featx.pipeline.linear_first import _chosen
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 6)).astype(np.float32)
+    # Labels by a column that hardly counts: the penalty must be small for it to be seen.
+    X[:, 1:] *= 3
+    X[:, 0] *= 0.05
+    y = (X[:, 0] > 0).astype(np.int64)
+    monkeypatch.setitem(C_GRIDS, "logistic", (1e-3, 1e-2))
+    ears = Ears()
+    choice, fit = _chosen(X[:80], y[:80], X[80:], y[80:], "cpu", ears)
+    tried = [C for C, _ in choice.log]
+    assert tried == pytest.approx([10.0**k for k in range(-3, len(tried) - 3)])
+    assert len(tried) > 3
+    scores = [score for _, score in choice.log]
+    assert choice.edge is None
+    assert scores[-1] <= max(scores[:-1])
+    assert fit.C == choice.C
+    right = (X[80:] @ fit.coef.T + fit.intercept).argmax(axis=1) == y[80:]
+    assert right.mean() == max(scores)
 
 
 def test_what_never_came_is_not_fine_tuned_by_lp_ft(tmp_path: Path) -> None:
