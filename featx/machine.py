@@ -322,6 +322,15 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def prefer_huge_pages() -> None:
+    """Let torch ask Linux for pages of 2 MiB, unless the environment already says whether.
+
+    Counts where no tensor has been made yet: torch reads the variable with its first one. A
+    network on a CPU with large maps waits for memory less often (decision 0023).
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 @contextlib.contextmanager
 def plain_fp32() -> Iterator[None]:
     """Keep fp32 what it says while the ``with`` block lasts, whatever the caller has set.

@@ -13,6 +13,7 @@ from featx.backbones.saved import SavedModel, is_saved_file, is_saved_name, read
 from featx.backbones.weight_files import fit, inside, is_weight_file, load
 from featx.backbones.weights import Source, WeightsInfo, read_weights, weights_digest
 from featx.errors import UsageError, WeightsError
+from featx.machine import prefer_huge_pages
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,6 +80,7 @@ def load_backbone(
     >>> backbone.resolve("conv4_block2_out")
     'layer3.1'
     """
+    prefer_huge_pages()
     network, saved = find_source(name, weights)
     chosen = checked_preprocess(preprocess, network, saved)
     size = saved.image_size if saved else (image_size, image_size) if image_size else None

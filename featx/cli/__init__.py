@@ -24,6 +24,7 @@ from featx.cli import (
     train,
 )
 from featx.cli.errors import FeatxCommand
+from featx.machine import prefer_huge_pages
 
 app = typer.Typer(
     name="featx",
@@ -78,6 +79,7 @@ app.add_typer(cache.app, name="cache")
 
 def main() -> None:
     """Run the command line; the entry point of the `featx` command."""
+    prefer_huge_pages()
     # `--debug` is welcome behind the command as well as before it.
     if "--debug" in sys.argv[1:]:
         sys.argv[1:] = ["--debug", *(word for word in sys.argv[1:] if word != "--debug")]
