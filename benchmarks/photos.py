@@ -9,8 +9,8 @@ the photos of the tests are taken.
 Prints one JSON line per comparison: "load" (files to network input) and "end to end" (files to
 features, in featx with the check of all files that comes first). The peer is what tutorials write:
 torchvision's transforms of the weights, a DataLoader with as many workers as featx has threads that
-decode, and the network's forward pass under inference_mode. Medians of interleaved rounds in one
-process; both load the same bits, which is checked.
+decode, and the network's forward pass under inference_mode. Medians of interleaved rounds, each
+side in a process of its own; both load the same bits and have the same features, which is checked.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import argparse
 import json
 import os
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lines import made
+from lines.workers import Side, SideFailed, interleaved, seconds
 from PIL import Image
-from preprocessing import summary
+from preprocessing import summary, timed_batches
 
-import featx
-from featx.backbones import Backbone
 from featx.data import TORCH, FileImages
-from featx.machine import keep_freed_memory
+from featx.machine import keep_freed_memory, prefer_huge_pages
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 32
+NETWORK = "resnet18"
 CUT = "avgpool"
 
 
@@ -82,23 +82,57 @@ def peer_batches(root: Path, workers: int) -> Iterator[torch.Tensor]:
         yield x
 
 
-def featx_batches(images: FileImages, workers: int) -> Iterator[torch.Tensor]:
+def featx_batches(root: Path, workers: int) -> Iterator[torch.Tensor]:
     """Yield network input as extraction makes it."""
+    images = FileImages(sorted(root.rglob("*.jpg")))
     for batch in images.batches(BATCH, geometry=TORCH.geometry, workers=workers):
         x = torch.from_numpy(batch)
         yield TORCH.to_input(x, "cpu", True, torch.channels_last)
 
 
-def peer_features(model: torch.nn.Module, root: Path, workers: int) -> np.ndarray:
-    """Return the features by a plain forward pass."""
-    with torch.inference_mode():
-        return torch.cat([model(x) for x in peer_batches(root, workers)]).numpy()
+def load_by_featx(root: str, workers: int) -> Callable[[], dict[str, Any]]:
+    """Files to network input, by featx."""
+    prefer_huge_pages()
+    keep_freed_memory()
+    return timed_batches(lambda: featx_batches(Path(root), workers))
 
 
-def featx_features(backbone: Backbone, root: Path, workers: int) -> np.ndarray:
-    """Return the features by featx, from a folder that it has not seen."""
-    images = FileImages(sorted(root.rglob("*.jpg")))
-    return featx.extract(backbone, CUT, images, batch_size=BATCH, workers=workers)[CUT]
+def load_by_peer(root: str, workers: int) -> Callable[[], dict[str, Any]]:
+    """Files to network input, by ImageFolder and a DataLoader."""
+    return timed_batches(lambda: peer_batches(Path(root), workers))
+
+
+def features_by_featx(root: str, workers: int) -> Callable[[], dict[str, Any]]:
+    """Files to features, by featx, from a folder that it has not seen."""
+    import featx
+
+    backbone = made.backbone(NETWORK)
+
+    def extract() -> np.ndarray:
+        images = FileImages(sorted(Path(root).rglob("*.jpg")))
+        return featx.extract(backbone, CUT, images, batch_size=BATCH, workers=workers)[CUT]
+
+    return _timed_features(extract)
+
+
+def features_by_peer(root: str, workers: int) -> Callable[[], dict[str, Any]]:
+    """Files to features, by a DataLoader and a plain forward pass."""
+    model = made.backbone(NETWORK).model.eval()
+    model.fc = torch.nn.Identity()
+
+    def extract() -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat([model(x) for x in peer_batches(Path(root), workers)]).numpy()
+
+    return _timed_features(extract)
+
+
+def _timed_features(extract: Callable[[], np.ndarray]) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        took, features = made.timed(extract)
+        return {"s": took, "sample": made.sample(features)}
+
+    return run
 
 
 def measure(
@@ -115,55 +149,30 @@ def measure(
         images, repeats = min(images, 64), min(repeats, 3)
     if folder is None and (shared := os.environ.get("FEATX_TEST_SHARED")):
         folder = Path(shared) / "data" / "photos"
-    keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            root = Path(work) / "folder"
-            root.mkdir()
-            make_folder(root, folder, images)
-            took = _rounds(root, what, repeats, threads)
-    finally:
-        torch.set_num_threads(before)
+    call = {"load": "load_by", "end to end": "features_by"}[what]
+    with tempfile.TemporaryDirectory() as work:
+        root = Path(work) / "folder"
+        root.mkdir()
+        make_folder(root, folder, images)
+        settings = {"root": str(root), "workers": threads}
+        sides = {
+            "featx": Side(f"photos:{call}_featx", settings),
+            "ImageFolder": Side(f"photos:{call}_peer", settings, peer=True),
+        }
+        rounds = interleaved(sides, repeats, threads)
+    _check_agreement(rounds)
     source = "photos" if folder else "smooth noise"
-    return summary(f"photos, {what}", took, images, threads) | {"source": source}
+    about = {"images": images, "threads": threads, "source": source}
+    return summary(f"photos, {what}", seconds(rounds)) | about
 
 
-def _rounds(root: Path, what: str, repeats: int, workers: int) -> dict[str, list[float]]:
-    """Return side -> seconds of each round."""
-    backbone = featx.load_backbone("resnet18", "none", seed=0)
-    files = FileImages(sorted(root.rglob("*.jpg")))
-    # Both start with the files in the system's memory.
-    files.headers  # noqa: B018
-    if what == "load":
-        for ours, theirs in zip(
-            featx_batches(files, workers), peer_batches(root, workers), strict=True
-        ):
-            if not torch.equal(ours, theirs):
-                raise SystemExit("featx' pixels are not torchvision's")
-        sides = {
-            "featx": lambda: sum(1 for _ in featx_batches(files, workers)),
-            "ImageFolder": lambda: sum(1 for _ in peer_batches(root, workers)),
-        }
-    else:
-        model = featx.load_backbone("resnet18", "none", seed=0).model.eval()
-        model.fc = torch.nn.Identity()
-        ours, theirs = featx_features(backbone, root, workers), peer_features(model, root, workers)
-        if np.linalg.norm(ours - theirs) > 1e-3 * np.linalg.norm(theirs):
-            raise SystemExit("featx' features are not the peer's")
-        sides = {
-            "featx": lambda: featx_features(backbone, root, workers),
-            "ImageFolder": lambda: peer_features(model, root, workers),
-        }
-    took: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats):
-        # In turns, and each first as often.
-        for name, run in list(sides.items())[:: 1 if turn % 2 == 0 else -1]:
-            start = time.perf_counter()
-            run()
-            took[name].append(time.perf_counter() - start)
-    return took
+def _check_agreement(rounds: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse a peer with other pixels, or with other features than rounding explains."""
+    ours, theirs = (rounds[side][0] for side in ("featx", "ImageFolder"))
+    if ours.get("digest") != theirs.get("digest"):
+        raise SideFailed("featx' pixels are not torchvision's")
+    if "sample" in ours and not np.allclose(ours["sample"], theirs["sample"], 1e-3, 1e-4):
+        raise SideFailed("featx' features are not the peer's")
 
 
 def main() -> None:

@@ -1,28 +1,31 @@
 """Small images to network input: featx beside torchvision's per-image transforms in a DataLoader.
 
-Usage: python benchmarks/preprocessing.py [--images 256] [--repeats 5] [--threads 2] [--quick]
+Usage: python benchmarks/preprocessing.py [--images 512] [--repeats 5] [--threads 2] [--quick]
 
 Prints one JSON line per pair of sizes: seconds of featx, of the DataLoader without workers and with
-two, all with as many torch threads, medians of interleaved rounds in one process. `ratio` is the
-faster DataLoader's time by featx', round by round, median; both give the same bits, which is
-checked. Workers are started before the clock.
+as many as featx has threads, medians of interleaved rounds, each side in a process of its own.
+`ratio` is the faster DataLoader's time by featx', round by round, median; all give the same bits,
+which is checked. Workers are started before the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from lines import made
+from lines.workers import Side, SideFailed, interleaved, ratios, seconds
 from PIL import Image
 
 from featx.data import TORCH
-from featx.machine import keep_freed_memory
+from featx.machine import keep_freed_memory, prefer_huge_pages
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 64
@@ -47,20 +50,43 @@ class PerImage(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.images[i]))
 
 
-def by_featx(images: np.ndarray, size: int) -> Iterator[torch.Tensor]:
-    """Yield batches as extraction makes them, in the memory order that convolutions like."""
-    preprocess = TORCH.with_size(size, crop="none")
-    for first in range(0, len(images), BATCH):
-        batch = torch.from_numpy(images[first : first + BATCH])
-        yield preprocess.to_input(batch, "cpu", False, torch.channels_last)
+def featx_side(size: int, new_size: int, images: int) -> Callable[[], dict[str, Any]]:
+    """Batches as extraction makes them, in the memory order that convolutions like."""
+    found = made.images(images, size)
+    preprocess = TORCH.with_size(new_size, crop="none")
+
+    def batches() -> Iterator[torch.Tensor]:
+        for first in range(0, len(found), BATCH):
+            batch = torch.from_numpy(found[first : first + BATCH])
+            yield preprocess.to_input(batch, "cpu", False, torch.channels_last)
+
+    prefer_huge_pages()
+    keep_freed_memory()
+    return timed_batches(batches)
 
 
-def seconds(batches: Iterator[torch.Tensor]) -> float:
-    """Return how long all batches take; none is kept."""
-    start = time.perf_counter()
-    for _ in batches:
-        pass
-    return time.perf_counter() - start
+def loader_side(
+    size: int, new_size: int, images: int, workers: int
+) -> Callable[[], dict[str, Any]]:
+    """Batches of a DataLoader."""
+    loader = torch.utils.data.DataLoader(
+        PerImage(made.images(images, size), new_size),
+        BATCH, num_workers=workers, persistent_workers=workers > 0,
+    )  # fmt: skip
+    return timed_batches(lambda: iter(loader))
+
+
+def timed_batches(batches: Callable[[], Iterator[torch.Tensor]]) -> Callable[[], dict[str, Any]]:
+    """Return what one round calls: it makes all batches and keeps none."""
+    digest = hashlib.sha256()
+    for x in batches():
+        digest.update(x.contiguous().numpy())
+
+    def run() -> dict[str, Any]:
+        took, _ = made.timed(lambda: deque(batches(), maxlen=0))
+        return {"s": took, "digest": digest.hexdigest()}
+
+    return run
 
 
 def measure(
@@ -75,50 +101,39 @@ def measure(
     """Return seconds of featx and of its peers, and the ratio with the least and the most seen."""
     if quick:
         images, repeats = min(images, 128), min(repeats, 3)
-    keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-    data = PerImage(pixels, new_size)
-    loader = torch.utils.data.DataLoader
-    loaders = {
-        "DataLoader, no workers": loader(data, BATCH),
-        f"DataLoader, {threads} workers": loader(
-            data, BATCH, num_workers=threads, persistent_workers=True
-        ),
-    }
-    try:
-        for ours, *theirs in zip(by_featx(pixels, new_size), *loaders.values(), strict=True):
-            if not all(torch.equal(ours, each) for each in theirs):
-                raise SystemExit("featx' pixels are not torchvision's")
-        sides = {"featx": lambda: by_featx(pixels, new_size)} | {
-            name: lambda each=each: iter(each) for name, each in loaders.items()
-        }
-        took: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(repeats):
-            # In turns, and each first as often as last.
-            for name, batches in list(sides.items())[:: 1 if turn % 2 == 0 else -1]:
-                took[name].append(seconds(batches()))
-    finally:
-        torch.set_num_threads(before)
-    return summary(f"preprocessing {size} px to {new_size} px", took, images, threads)
+    settings = {"size": size, "new_size": new_size, "images": images}
+    loader = "preprocessing:loader_side"
+    rounds = interleaved(
+        {
+            "featx": Side("preprocessing:featx_side", settings),
+            "DataLoader, no workers": Side(loader, {**settings, "workers": 0}, peer=True),
+            f"DataLoader, {threads} workers": Side(
+                loader, {**settings, "workers": threads}, peer=True
+            ),
+        },
+        repeats,
+        threads,
+    )
+    if len({found["digest"] for each in rounds.values() for found in each}) > 1:
+        raise SideFailed("featx' pixels are not torchvision's")
+    name = f"preprocessing {size} px to {new_size} px"
+    return summary(name, seconds(rounds)) | {"images": images, "threads": threads}
 
 
-def summary(name: str, took: dict[str, list[float]], images: int, threads: int) -> dict[str, Any]:
-    """Return medians, and the ratio to the best peer of each round."""
-    peers = {peer: times for peer, times in took.items() if peer != "featx"}
-    ratios = [
-        min(times) / ours for ours, *times in zip(took["featx"], *peers.values(), strict=True)
-    ]
+def summary(name: str, took: dict[str, list[float]]) -> dict[str, Any]:
+    """Return what both sides took, and the ratio to the faster peer, round by round."""
+    peers = [side for side in took if side != "featx"]
+    compared = {side: ratios(took[side], took["featx"]) for side in peers}
+    fastest = [min(each) for each in zip(*(took[side] for side in peers), strict=True)]
+    found = ratios(fastest, took["featx"])
     return {
         "name": name,
-        "images": images,
-        "threads": threads,
-        "featx_s": statistics.median(took["featx"]),
-        "peers": {peer: statistics.median(times) for peer, times in peers.items()},
-        "ratio": statistics.median(ratios),
-        "low": min(ratios),
-        "high": max(ratios),
+        "ratio": found["value"],
+        "low": found["low"],
+        "high": found["high"],
+        "ratios": {side: each["value"] for side, each in compared.items()},
+        "seconds": {side: statistics.median(each) for side, each in took.items()},
+        "rounds": took,
     }
 
 

@@ -149,9 +149,11 @@ def _against_peers(
     ours = {**settings, "pool": "flatten", "precision": precision}
     sides = {"featx": Side("lines.ours:arrays", ours)}
     if not options.peers_missing:
-        sides["thingsvision"] = Side("lines.peers:thingsvision", settings, str(options.peers))
+        sides["thingsvision"] = Side(
+            "lines.peers:thingsvision", settings, str(options.peers), peer=True
+        )
     for name in ("create_feature_extractor", "features_only", "forward_intermediates"):
-        sides[name] = Side(f"lines.peers:{name}", settings)
+        sides[name] = Side(f"lines.peers:{name}", settings, peer=True)
     rounds = interleaved(sides, options.repeats, options.threads)
     if precision == "fp32":
         _check_agreement(rounds)
@@ -290,7 +292,7 @@ def photos(options: Options) -> list[Line]:
 
 
 def _delegated(line: Line, module: str, options: Options) -> Line:
-    """Take what ``benchmarks/<module>.py`` measures, its sides in turns in this process."""
+    """Take what ``benchmarks/<module>.py`` measures, its sides in processes of their own too."""
     if importlib.util.find_spec(module) is None:
         line.reason = f"benchmarks/{module}.py is not there"
         return line
@@ -302,10 +304,9 @@ def _delegated(line: Line, module: str, options: Options) -> Line:
     if options.images:
         module_options["images"] = options.images
     found = importlib.import_module(module).measure(**module_options)
-    line.value = found["ratio"]
-    line.low, line.high = found.get("low", found["ratio"]), found.get("high", found["ratio"])
-    line.beside = {name: took / found["featx_s"] for name, took in found["peers"].items()}
-    line.rounds = found
+    line.value, line.low, line.high = found["ratio"], found["low"], found["high"]
+    line.beside = found["ratios"]
+    line.rounds = found["rounds"]
     line.settings = {name: found[name] for name in ("images", "threads", "source") if name in found}
     return line
 
@@ -340,23 +341,33 @@ def memory(options: Options) -> list[Line]:
 
 
 def million(options: Options) -> list[Line]:
-    """Whether the rate stays as images become many."""
-    many, few = options.n(1_000_000, 4000), 10_000
-    few = min(few, many // 4)
+    """Whether the rate stays as images become many.
+
+    What a run costs however few its images are would flatter the many: rates are those of the
+    images behind the first 10,000, between runs of three lengths.
+    """
+    many = options.n(1_000_000, 4000)
+    few, some = min(10_000, many // 8), min(50_000, many // 2)
     line = Line("million", f"images/s at {many:,} images against at {few:,}", 0.98)
     # Next to no arithmetic: what grows with the number of images is seen best.
     how = {"device": "cpu", "precision": "fp32", "pool": "avg", "batch_size": 64}
     network = {"network": "resnet18", "size": 8, "cut": "pool1_pool", "options": how}
     sides = {}
-    for n in (few, many):
+    for n in (few, some, many):
         data = made.dataset(options.work / f"images-{n}-8.npz", n, 8)
         settings = {**network, "data": str(data)}
         # The large one is its own warm-up.
-        sides[str(n)] = Side("lines.ours:whole", settings, warm_up=n == few)
-    rounds = interleaved(sides, options.repeats, options.threads)
-    line.settings = network
-    line.rounds = {name: [r["images_per_s"] for r in each] for name, each in rounds.items()}
-    line.take(ratios(line.rounds[str(many)], line.rounds[str(few)]))
+        sides[str(n)] = Side("lines.ours:whole", settings, warm_up=n != many)
+    took = seconds(interleaved(sides, options.repeats, options.threads))
+
+    def rates(n: int) -> list[float]:
+        pairs = zip(took[str(n)], took[str(few)], strict=True)
+        return [(n - few) / (longer - shorter) for longer, shorter in pairs]
+
+    line.settings, line.rounds = network, took
+    line.take(ratios(rates(many), rates(some)))
+    whole = ratios([many / s for s in took[str(many)]], [few / s for s in took[str(few)]])
+    line.beside = {"with what every run costs": whole["value"]}
     return [line]
 
 

@@ -39,12 +39,16 @@ class Side:
         A folder for PYTHONPATH in front of the environment's own packages.
     warm_up : bool
         Whether it runs once before it is measured.
+    peer : bool
+        Whether it is another tool: torch's memory is then as that tool's users have it, whatever
+        featx does for its own.
     """
 
     call: str
     settings: Mapping[str, Any]
     path: str = ""
     warm_up: bool = True
+    peer: bool = False
 
 
 class Worker:
@@ -56,6 +60,9 @@ class Worker:
         # Some systems pin OpenBLAS to an old processor.
         env.pop("OPENBLAS_CORETYPE", None)
         env["OMP_NUM_THREADS"] = str(threads)
+        if side.peer:
+            # Its weights come from featx, which would ask for huge pages.
+            env["THP_MEM_ALLOC_ENABLE"] = "0"
         places = [side.path, str(ROOT), str(ROOT / "benchmarks")]
         env["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
