@@ -36,7 +36,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     tested[BETTER] = claims.resnet_beats_vgg(found)
     tested = {claim: tests for claim, tests in tested.items() if tests}
     plain, plain_records = claims.plain_claims(reports)
-    costs = claims.cost_of_C(found)
+    costs, heads = claims.gains_of_chosen_C(found), claims.gains_of_logistic(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
     networks, d2_whole = others.read_networks(reports), others.read_study(reports, "d2-frozen")
     classes = sources.class_records(reports)
@@ -59,6 +59,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         ],
         "costs": costs,
         "cost_rows": [cost.cells() for cost in costs],
+        "head_rows": [gain.cells() for gain in heads],
         "ten": ten,
         "ten_rows": others.ten_rows(ten) if ten else [],
         "ten_values": others.ten_values(ten) if ten else "",
@@ -168,7 +169,7 @@ def _claim_words(tested: dict[str, list[claims.Tested]]) -> str:
     return f"D1's two claims: {'; '.join(parts)}." if parts else ""
 
 
-def _cost_words(costs: list[claims.Cost]) -> str:
+def _cost_words(costs: list[claims.Gain]) -> str:
     """Return what a fixed C cost, in a sentence."""
     differences = [d for cost in costs for d in cost.differences]
     better = sum(cost.better for cost in costs)

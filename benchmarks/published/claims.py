@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +172,8 @@ _CHOICES = {"pool": "", "standardize": "standardized", "head": "", "C": "C"}
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a chosen C gives over C = 12 in some cuts and variants, in accuracy on test."""
+class Gain:
+    """What one choice gives over another in some cuts and variants, in accuracy on test."""
 
     what: str
     differences: list[float]
@@ -189,30 +189,37 @@ class Cost:
         ]
 
 
-def cost_of_C(found: Mapping[str, Depth], head: str = "svm") -> list[Cost]:
-    """Return by network and pooling what choosing C gives over C = 12, paired on test."""
-    costs = []
+def gains_of_chosen_C(found: Mapping[str, Depth]) -> list[Gain]:
+    """Return by network and pooling what choosing C gives the SVM over C = 12."""
+    return _gains(found, lambda v: replace(v, C="12") if v.head == "svm" else None)
+
+
+def gains_of_logistic(found: Mapping[str, Depth]) -> list[Gain]:
+    """Return by network and pooling what logistic regression gives over the SVM, C chosen."""
+    return _gains(found, lambda v: replace(v, head="svm") if v.head == "logistic" else None)
+
+
+def _gains(found: Mapping[str, Depth], instead: Callable[[Variant], Variant | None]) -> list[Gain]:
+    """Return by network and pooling what variants with a chosen C give over others, paired."""
+    gains = []
     for network, depth in found.items():
         by_pool: dict[str, list[Pair]] = {}
         for variant in depth.answers:
-            if variant.head != head or variant.C != "chosen":
-                continue
-            fixed = depth.answers.get(
-                Variant(variant.size, variant.pool, variant.standardize, head, "12"), {}
-            )
+            other = instead(variant) if variant.C == "chosen" else None
+            beside = depth.answers.get(other, {}) if other else {}
             for cut, bits in depth.answers[variant].items():
-                if cut in fixed:
-                    by_pool.setdefault(variant.pool, []).append(pair(bits, fixed[cut]))
+                if cut in beside:
+                    by_pool.setdefault(variant.pool, []).append(pair(bits, beside[cut]))
         for pool, pairs in by_pool.items():
             verdicts = Counter(
                 verdict(p, q) for p, q in zip(pairs, holm([p.p for p in pairs]), strict=True)
             )
-            costs.append(
-                Cost(
+            gains.append(
+                Gain(
                     f"{network}, {pool}",
                     [p.difference for p in pairs],
                     verdicts["holds"],
                     verdicts["reversed"],
                 )
             )
-    return costs
+    return gains

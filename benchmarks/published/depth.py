@@ -24,8 +24,8 @@ from published.words import listed, points, with_interval
 
 VGG16, RESNET50, VGG16_V1 = "VGG16", "ResNet-50", "VGG16 (IMAGENET1K_V1)"
 NETWORKS = {
-    VGG16: ("d1-depth-vgg16", "d1-depth-vgg16-flatten"),
-    RESNET50: ("d1-depth-resnet50", "d1-depth-resnet50-flatten"),
+    VGG16: ("d1-depth-vgg16", "d1-depth-vgg16-logistic", "d1-depth-vgg16-flatten"),
+    RESNET50: ("d1-depth-resnet50", "d1-depth-resnet50-logistic", "d1-depth-resnet50-flatten"),
     VGG16_V1: ("d1-depth-vgg16-v1",),
 }
 # The source prints two digits, and holds out and tests 5,000 images each.
@@ -76,7 +76,9 @@ class Depth:
     def coverage(self) -> str:
         """Return how many of the recipes' variants were run, and which sizes of which pooling."""
         runs = [r for r in EXPERIMENTS["d1-depth"].runs if r.report in NETWORKS[self.network]]
-        total = sum(math.prod(map(len, load_study(r.recipe).axes.values())) for r in runs)
+        total = sum(
+            math.prod(map(len, load_study(r.recipe, r.settings).axes.values())) for r in runs
+        )
         sizes: dict[str, list[int]] = {}
         for variant in sorted(self.scores, key=lambda v: v.size):
             of_pool = sizes.setdefault(variant.pool, [])

@@ -50,6 +50,8 @@ EXPERIMENTS = {
         (
             Run("d1-depth-vgg16"),
             Run("d1-depth-resnet50"),
+            Run("d1-depth-vgg16-logistic"),
+            Run("d1-depth-resnet50-logistic"),
             Run("d1-depth-resnet50-flatten"),
             Run("d1-depth-vgg16-flatten"),
             # Keras' VGG16 has the source's weights; torchvision's own are others.

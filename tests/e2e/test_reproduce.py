@@ -145,8 +145,9 @@ def depth_study(
     rows, arrays = [], {}
     for C, of_cut in wrong.items():
         for cut, n_wrong in of_cut.items():
-            settings = {"image_size": 32, "standardize": "train", "head": "svm"}
-            if not suffix:
+            head = "logistic" if suffix == "-logistic" else "svm"
+            settings = {"image_size": 32, "standardize": "train", "head": head}
+            if suffix != "-flatten":
                 settings["pool"] = "avg"
             run = f"run-{C}"
             score = 1 - n_wrong / n
@@ -162,7 +163,9 @@ def depth_study(
     record = like | {
         "name": name, "task": "probe", "axes": {"image_size": [32], "C": list(wrong)},
         "rows": rows, "spreads": [], "curves": [],
-        "recipe": {"cuts": cuts, "name": name, "pool": "flatten" if suffix else ["avg"]},
+        "recipe": {
+            "cuts": cuts, "name": name, "pool": "flatten" if suffix == "-flatten" else ["avg"],
+        },
     }  # fmt: skip
     (folder / name).mkdir(parents=True)
     (folder / name / "results.json").write_text(json.dumps(record))
@@ -204,8 +207,9 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert costs["ResNet-50, avg"].worse == 1
 
     page = bench.results.page(known)
-    # 5 sizes, 4 poolings, 2 ways to standardize, 2 heads, 2 values of C.
-    assert "ResNet-50: 2 of 160 variants were run: avg at 32 px." in page
+    # 5 sizes, 2 ways to standardize: 3 poolings with 3 heads (SVM with C = 12 and chosen, logistic
+    # regression), flattened features with 4.
+    assert "ResNet-50: 2 of 130 variants were run: avg at 32 px." in page
     assert known["one_variant"] == [
         "VGG16: the one variant that comes nearest to all 3 figures is 32 px, avg, train, svm, "
         "C chosen; its largest distance is 6.0 points. 0 of 2 variants agree with all of them."
@@ -231,9 +235,16 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     # Flattened features are a study of their own, and the same network's.
     depth_study(tmp_path, "VGG16", vgg, {"auto": few}, "-flatten")
     known = bench.results.facts(tmp_path)
-    assert "VGG16: 3 of 160 variants were run: avg and flatten at 32 px." in bench.results.page(
+    assert "VGG16: 3 of 130 variants were run: avg and flatten at 32 px." in bench.results.page(
         known
     )
+    assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
+    # Logistic regression is another: beside the SVM on the same cuts, 50 images worse at one.
+    assert known["head_rows"] == []
+    depth_study(tmp_path, "VGG16", vgg, {"auto": few | {"block4_conv1": 150}}, "-logistic")
+    known = bench.results.facts(tmp_path)
+    assert known["head_rows"] == [["VGG16, avg", "0.0 (-5.0 to 0.0)", "0 / 2 / 1"]]
+    assert "| VGG16, avg | 0.0 (-5.0 to 0.0) | 0 / 2 / 1 |" in bench.results.page(known)
     assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
     path = tmp_path / "d1-depth-vgg16-flatten" / "results.json"
     record = json.loads(path.read_text())
