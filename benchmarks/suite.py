@@ -5,8 +5,7 @@ docs/performance.md and writes benchmarks/results/PROCESSOR-CORES-DEVICE.json; `
 makes the table of the files that are there. ``--quick`` only shows that everything runs: its
 numbers are not written.
 
-Sides of a ratio run in turns, most in processes of their own, with the same threads and batch
-size.
+Sides of a ratio run in turns, each in a process of its own, with the same threads and batch size.
 """
 
 from __future__ import annotations

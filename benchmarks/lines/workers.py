@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# Largest difference of two sides' fp32 features, relative to the largest value.
+AGREEMENT = 1e-4
 
 
 class SideFailed(Exception):
@@ -131,6 +133,17 @@ def interleaved(
             for name in names[first:] + names[:first]:
                 rounds[name].append(workers[name].round())
     return rounds
+
+
+def check_agreement(rounds: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Refuse sides whose features are not featx'."""
+    wanted = rounds["featx"][0]["samples"]
+    for name, each in rounds.items():
+        for ours, theirs in zip(wanted, each[0]["samples"], strict=True):
+            largest = max(map(abs, ours))
+            apart = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+            if apart > AGREEMENT * largest:
+                raise SideFailed(f"{name}: features differ from featx' by {apart:.2g}")
 
 
 def seconds(rounds: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[float]]:

@@ -152,12 +152,12 @@ def claims_by_choice(tested: Mapping[str, list[Tested]]) -> tuple[list[str], lis
     A cell is in how many variants the claim holds, is open, is reversed, and the median difference.
     """
     rows = []
-    for name, title in _CHOICES.items():
-        values = dict.fromkeys(getattr(t.variant, name) for tests in tested.values() for t in tests)
+    for choice in _CHOICES:
+        values = dict.fromkeys(choice(t.variant) for tests in tested.values() for t in tests)
         for value in values:
-            cells = [f"{title} {value}".strip()]
+            cells = [value]
             for tests in tested.values():
-                of_value = [t for t in tests if getattr(t.variant, name) == value]
+                of_value = [t for t in tests if choice(t.variant) == value]
                 counts = Counter(t.verdict for t in of_value)
                 verdicts = f"{counts['holds']} / {counts['open']} / {counts['reversed']}"
                 differences = [t.pair.difference for t in of_value]
@@ -168,7 +168,12 @@ def claims_by_choice(tested: Mapping[str, list[Tested]]) -> tuple[list[str], lis
     return ["variants with", *tested], rows
 
 
-_CHOICES = {"pool": "", "standardize": "standardized", "head": "", "C": "C"}
+_CHOICES: tuple[Callable[[Variant], str], ...] = (
+    lambda v: v.pool,
+    lambda v: f"standardized {v.standardize}",
+    # Together: logistic regression has no C = 12, and would be compared with both.
+    lambda v: f"{v.head}, C {v.C}",
+)
 
 
 @dataclass(frozen=True)

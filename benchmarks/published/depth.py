@@ -26,7 +26,7 @@ VGG16, RESNET50, VGG16_V1 = "VGG16", "ResNet-50", "VGG16 (IMAGENET1K_V1)"
 NETWORKS = {
     VGG16: ("d1-depth-vgg16", "d1-depth-vgg16-logistic", "d1-depth-vgg16-flatten"),
     RESNET50: ("d1-depth-resnet50", "d1-depth-resnet50-logistic", "d1-depth-resnet50-flatten"),
-    VGG16_V1: ("d1-depth-vgg16-v1",),
+    VGG16_V1: ("d1-depth-vgg16-v1", "d1-depth-vgg16-v1-logistic"),
 }
 # The source prints two digits, and holds out and tests 5,000 images each.
 ROUNDING = 0.005
@@ -106,11 +106,12 @@ def read_depth(reports: Path) -> dict[str, Depth]:
             continue
         depth = Depth(network, studies, list(studies[0].recipe["cuts"]), {}, {}, {})
         for record in studies:
-            if record.dataset.splits["test"].digest != depth.test_images:
-                raise FeatxError(
-                    f"{record.name} is of other test images than {studies[0].name}: they are "
-                    "compared with each other. Run one of them again."
-                )
+            for split, images in record.dataset.splits.items():
+                if images.digest != studies[0].dataset.splits[split].digest:
+                    raise FeatxError(
+                        f"{record.name} is of other {split} images than {studies[0].name}: they "
+                        "are compared with each other. Run one of them again."
+                    )
             _take(depth, record, read_answers(reports / record.name, record))
         found[network] = depth
     return found

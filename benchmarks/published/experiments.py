@@ -35,6 +35,8 @@ class Experiment:
     runs: tuple[Run, ...]
 
 
+VGG16_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
+
 EXPERIMENTS = {
     "d1": Experiment(
         "five classes, VGG16 and ResNet-50 cut, a linear SVM with C = 12",
@@ -58,8 +60,9 @@ EXPERIMENTS = {
             Run(
                 "d1-depth-vgg16",
                 "d1-depth-vgg16-v1",
-                {"weights": "IMAGENET1K_V1", "preprocess": "torch"},
+                VGG16_V1,
             ),
+            Run("d1-depth-vgg16-logistic", "d1-depth-vgg16-v1-logistic", VGG16_V1),
         ),
     ),
     "d1-ten": Experiment("all ten classes, the usual linear probe", (Run("d1-ten"),)),

@@ -22,6 +22,7 @@ from featx.backbones.saved import SavedModel
 from featx.backbones.weight_files import fit, inside, load
 from featx.backbones.weights import WeightsInfo
 from featx.errors import ShapeError
+from featx.machine import prefer_huge_pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +128,7 @@ def load_trainable(
     >>> load_trainable("resnet18", "none", n_classes=5, image_size=(32, 32)).head
     ('fc',)
     """
+    prefer_huge_pages()
     network, saved = find_source(name, weights)
     chosen = checked_preprocess(preprocess, network, saved)
     model = build_seeded(network, n_classes, image_size, seed)

@@ -11,7 +11,7 @@ from featx.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featx.heads.certificate import Certificate, certify_svm
-    from featx.heads.choice import C_GRIDS, C_MOST, NAMED_GRIDS, Choice, beyond, pick_C
+    from featx.heads.choice import C_GRIDS, C_MOST, NAMED_GRIDS, Choice, next_C, pick_C
     from featx.heads.fitting import Fit
     from featx.heads.folds import cross_validate
     from featx.heads.linear import LinearHead
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featx.heads.paths import (
         DEFAULT_TOL,
         SOLVERS,
-        CompleteHeads,
+        HeadCounter,
         fit_logistic,
         fit_path,
         fit_svm,
@@ -34,13 +34,13 @@ _HOME = {
     "certify_svm": "featx.heads.certificate",
     "C_GRIDS": "featx.heads.choice",
     "C_MOST": "featx.heads.choice",
-    "beyond": "featx.heads.choice",
+    "next_C": "featx.heads.choice",
     "NAMED_GRIDS": "featx.heads.choice",
     "Choice": "featx.heads.choice",
     "pick_C": "featx.heads.choice",
     "Fit": "featx.heads.fitting",
     "DEFAULT_TOL": "featx.heads.paths",
-    "CompleteHeads": "featx.heads.paths",
+    "HeadCounter": "featx.heads.paths",
     "SOLVERS": "featx.heads.paths",
     "fit_logistic": "featx.heads.paths",
     "fit_path": "featx.heads.paths",
@@ -62,20 +62,20 @@ __all__ = [
     "SOLVERS",
     "Certificate",
     "Choice",
-    "CompleteHeads",
     "Fit",
+    "HeadCounter",
     "KNearest",
     "LinearHead",
     "LinearSVM",
     "LogisticRegression",
     "NearestCentroid",
     "RidgeClassifier",
-    "beyond",
     "certify_svm",
     "cross_validate",
     "fit_logistic",
     "fit_path",
     "fit_svm",
+    "next_C",
     "pick_C",
 ]
 

@@ -48,7 +48,7 @@ class Choice:
     warning: str | None
 
 
-def beyond(kind: str, choice: Choice) -> float | None:
+def next_C(kind: str, choice: Choice) -> float | None:
     """Return the C that ``auto`` tries next.
 
     Parameters

@@ -210,7 +210,7 @@ def _logistic_path(
     return [by_C[C] for C in Cs]
 
 
-class CompleteHeads:
+class HeadCounter:
     """What `fit_path` tells, as heads that are complete.
 
     Parameters

@@ -16,11 +16,11 @@ from featx.errors import BudgetExceeded
 from featx.heads import (
     C_GRIDS,
     NAMED_GRIDS,
-    CompleteHeads,
+    HeadCounter,
     LinearHead,
-    beyond,
     cross_validate,
     fit_path,
+    next_C,
     pick_C,
 )
 from featx.heads.blocks import row_blocks
@@ -178,7 +178,7 @@ def fit_cuts(
 
 def _beyond(recipe: Recipe, choice: Choice | None) -> float | None:
     """Return the next C of ``auto`` where the largest one was the best, until it has gone far."""
-    return beyond(recipe.head, choice) if recipe.C == "auto" and choice is not None else None
+    return next_C(recipe.head, choice) if recipe.C == "auto" and choice is not None else None
 
 
 def jobs_that_fit(
@@ -273,7 +273,7 @@ def _fit_job(job: _Job, advance: Callable[[int], None]) -> _Done:
         "memory_bytes": job.memory_bytes,
     }
     fits = fit_path(
-        recipe.head, X, y, job.Cs, solver=recipe.solver, on_done=CompleteHeads(advance), **settings
+        recipe.head, X, y, job.Cs, solver=recipe.solver, on_done=HeadCounter(advance), **settings
     )
     scores = [float("nan")] * len(fits)
     if job.on_val and recipe.cv:

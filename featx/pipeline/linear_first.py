@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featx.errors import UsageError
-from featx.heads import C_GRIDS, CompleteHeads, beyond, fit_logistic, fit_path, pick_C
+from featx.heads import C_GRIDS, HeadCounter, fit_logistic, fit_path, next_C, pick_C
 from featx.pipeline.train_inputs import cached_part, feature_inputs
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C
@@ -66,23 +66,34 @@ def linear_first(prepared: PreparedTraining, progress: Progress = SILENT) -> Lin
     # Test images take no part in it.
     features = feature_inputs(frozen, part, progress, splits=("train", "val"))
     extracted = time.perf_counter()
-    choice = fit_head_first(frozen, features, progress)
+    fit, choice = fit_head_first(frozen, features, progress)
     timing = {"extract_s": extracted - start, "head_s": time.perf_counter() - extracted}
     make_learner(prepared.trainable, "lp-ft")
-    C, chosen = DEFAULT_C["logistic"], "there is no validation split to choose it on"
-    if choice is not None:
-        C, chosen = choice.C, "chosen on validation"
-    notes = [f"The head was fitted first, as a logistic regression (C = {C:g}, {chosen})."]
-    if choice is not None and choice.warning:
-        notes.append(f"Head: {choice.warning}")
-    return LinearFirst(timing, notes)
+    return LinearFirst(timing, _notes(fit, choice))
+
+
+def _notes(fit: Fit, choice: Choice | None) -> list[str]:
+    """Return what a record says of the head."""
+    chosen = "chosen on validation" if choice else "there is no validation split to choose it on"
+    notes = [f"The head was fitted first, as a logistic regression (C = {fit.C:g}, {chosen})."]
+    if choice is not None and choice.edge:
+        end, beyond = ("smallest", "smaller") if choice.edge == "low" else ("largest", "larger")
+        notes.append(
+            f"Head: C {fit.C:g} is the {end} of the values tried: a {beyond} one may be better."
+        )
+    if not fit.converged:
+        notes.append(
+            f"Head: Newton's method stopped after {fit.n_iter} steps with a relative duality gap "
+            f"of {fit.duality_gap:.1e}."
+        )
+    return notes
 
 
 def fit_head_first(
     prepared: PreparedTraining,
     features: Mapping[str, Inputs],
     progress: Progress = SILENT,
-) -> Choice | None:
+) -> tuple[Fit, Choice | None]:
     """Fit the network's last layer as a logistic regression and put it into the network.
 
     C is chosen on validation where there is a validation split.
@@ -94,7 +105,9 @@ def fit_head_first(
 
     Returns
     -------
-    Choice or None
+    fit : Fit
+        On standardized features.
+    choice : Choice or None
         How C was chosen, if it was.
     """
     layer = _last_layer(prepared)
@@ -103,32 +116,33 @@ def fit_head_first(
     scale[scale == 0] = 1.0
     Z = ((X - mean) / scale).astype(np.float32)
     device = str(prepared.device)
+    choice: Choice | None = None
     if "val" not in features:
-        choice, fit = None, fit_logistic(Z, y, C=DEFAULT_C["logistic"], device=device)
+        fit = fit_logistic(Z, y, C=DEFAULT_C["logistic"], device=device)
     else:
         V, v = _rows(features["val"])
         V = ((V - mean) / scale).astype(np.float32)
-        choice, fit = _chosen(Z, y, V, v, device, progress)
+        fit, choice = _chosen(Z, y, V, v, device, progress)
     coef = fit.coef / scale
     _put(layer, coef, fit.intercept - coef @ mean, fit.classes)
-    return choice
+    return fit, choice
 
 
 def _chosen(
     X: np.ndarray, y: np.ndarray, V: np.ndarray, v: np.ndarray, device: str, progress: Progress
-) -> tuple[Choice, Fit]:
+) -> tuple[Fit, Choice]:
     """Fit at each C of ``auto``; return the one that is right most often on validation (V, v)."""
     fits: dict[float, Fit] = {}
     wanted: tuple[float, ...] = C_GRIDS["logistic"]
     while wanted:
         with progress.task("fit head", len(wanted), "heads") as advance:
-            heads = CompleteHeads(advance)
+            heads = HeadCounter(advance)
             done = fit_path("logistic", X, y, wanted, device=device, on_done=heads)
         fits |= {fit.C: fit for fit in done}
         choice = pick_C({C: float(np.mean(_predict(fit, V) == v)) for C, fit in fits.items()})
-        following = beyond("logistic", choice)
+        following = next_C("logistic", choice)
         wanted = () if following is None else (following,)
-    return choice, fits[choice.C]
+    return fits[choice.C], choice
 
 
 def _rows(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(str(REPO / "benchmarks"))
     names = ("groups", "limits", "ours", "peers", "table", "workers")
     yield SimpleNamespace(**{name: importlib.import_module(f"lines.{name}") for name in names})
-    for name in [n for n in sys.modules if n.partition(".")[0] == "lines"]:
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("lines", "preprocessing")]:
         del sys.modules[name]
 
 
@@ -195,9 +195,61 @@ def test_a_side_runs_in_a_process_of_its_own_and_says_why_it_cannot(lines, tmp_p
         lines.workers.interleaved({"bad": bad}, 1, 1)
 
 
+def test_another_tool_has_the_memory_that_its_users_have(lines, monkeypatch, tmp_path) -> None:
+    (tmp_path / "asked.py").write_text(
+        "import os\n"
+        "def side():\n"
+        "    return lambda: {'s': 1.0, 'asks': os.environ.get('THP_MEM_ALLOC_ENABLE')}\n"
+    )
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    sides = {
+        name: lines.workers.Side("asked:side", {}, str(tmp_path), peer=name == "peer")
+        for name in ("featx", "peer")
+    }
+    rounds = lines.workers.interleaved(sides, 1, 1)
+    assert {name: each[0]["asks"] for name, each in rounds.items()} == {"featx": "1", "peer": "0"}
+
+
+def test_preprocessing_is_compared_with_the_faster_loader_of_each_round(lines) -> None:
+    import preprocessing
+
+    took = {"featx": [1.0, 2.0, 1.0], "a": [4.0, 4.0, 9.0], "b": [5.0, 3.0, 8.0]}
+    found = preprocessing.summary("x", took)
+    assert [found[key] for key in ("low", "ratio", "high")] == [1.5, 4.0, 8.0]
+    assert found["ratios"] == {"a": 4.0, "b": 5.0}
+    same = {"featx": [{"digest": "1"}], "a": [{"digest": "1"}]}
+    preprocessing.check_bits(same)
+    with pytest.raises(preprocessing.SideFailed, match=r"^a: its pixels are not featx'"):
+        preprocessing.check_bits(same | {"a": [{"digest": "2"}]})
+
+
+def test_the_rate_of_many_images_leaves_out_what_every_run_costs(lines, monkeypatch) -> None:
+    """2 s a run, and then 1,000 images a second, or 800 of many."""
+    options = lines.groups.Options(Path("/"), Path("/"), "", 2, 1, 10_000, False)
+    monkeypatch.setattr(lines.groups.made, "dataset", lambda path, n, size: path)
+
+    def took(sides, repeats, threads):
+        n_s = {"1250": 2 + 1.25, "5000": 2 + 5.0, "10000": 2 + 1.25 + 8750 / 800}
+        return {name: [{"s": n_s[name]}] * repeats for name in sides}
+
+    monkeypatch.setattr(lines.groups, "interleaved", took)
+    (line,) = lines.groups.million(options)
+    assert line.value == pytest.approx(0.8)
+    assert line.title == "images/s behind the first 1,250 images, of 10,000 images against of 5,000"
+    whole = (10_000 / 14.1875) / (1250 / 3.25)
+    assert list(line.beside.values()) == pytest.approx([whole])
+    monkeypatch.setattr(
+        lines.groups, "interleaved", lambda *a: {n: [{"s": 1.0}] for n in ("1250", "5000", "10000")}
+    )
+    with pytest.raises(lines.workers.SideFailed, match="10,000 images took no longer than 1,250"):
+        lines.groups.million(options)
+    few = lines.groups.Options(Path("/"), Path("/"), "", 2, 1, 5, False)
+    assert lines.groups.million(few)[0].reason == "5 images are too few: give at least 8"
+
+
 def test_sides_with_other_features_are_refused(lines) -> None:
     ours = [{"samples": [[1.0, -4.0]]}]
-    check = lines.groups._check_agreement
+    check = lines.workers.check_agreement
     check({"featx": ours, "peer": [{"samples": [[1.0, -4.0003]]}]})
     with pytest.raises(lines.workers.SideFailed, match=r"^peer: features differ from featx' by"):
         check({"featx": ours, "peer": [{"samples": [[1.0, -4.001]]}]})

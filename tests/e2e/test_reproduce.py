@@ -207,9 +207,9 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert costs["ResNet-50, avg"].worse == 1
 
     page = bench.results.page(known)
-    # 5 sizes, 2 ways to standardize: 3 poolings with 3 heads (SVM with C = 12 and chosen, logistic
-    # regression), flattened features with 4.
-    assert "ResNet-50: 2 of 130 variants were run: avg at 32 px." in page
+    # 5 sizes, 4 poolings, 2 ways to standardize, 3 heads: SVM with C = 12 and chosen, logistic
+    # regression.
+    assert "ResNet-50: 2 of 120 variants were run: avg at 32 px." in page
     assert known["one_variant"] == [
         "VGG16: the one variant that comes nearest to all 3 figures is 32 px, avg, train, svm, "
         "C chosen; its largest distance is 6.0 points. 0 of 2 variants agree with all of them."
@@ -224,8 +224,9 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert "ResNet-50 beats VGG16 in 0 of 2 variants tested (the reverse in 0)" in claims
     assert best in bench.results.opening(known)
     _, rows = known["choices"]
-    by_C = {row[0]: row[1:] for row in rows if row[0].startswith("C ")}
-    assert by_C["C chosen"][0] == "1 / 0 / 0 (+8.0)"
+    by_head = {row[0]: row[1:] for row in rows if row[0].startswith("svm")}
+    assert list(by_head) == ["svm, C chosen", "svm, C 12"]
+    assert by_head["svm, C chosen"][0] == "1 / 0 / 0 (+8.0)"
     # A figure is drawn of what is there, and a missing record is never a number.
     assert {"d1-depth.png"} == set(bench.results.pictures(known))
     for experiment in ("d1-ten", "d2"):
@@ -235,7 +236,7 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     # Flattened features are a study of their own, and the same network's.
     depth_study(tmp_path, "VGG16", vgg, {"auto": few}, "-flatten")
     known = bench.results.facts(tmp_path)
-    assert "VGG16: 3 of 130 variants were run: avg and flatten at 32 px." in bench.results.page(
+    assert "VGG16: 3 of 120 variants were run: avg and flatten at 32 px." in bench.results.page(
         known
     )
     assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
@@ -251,6 +252,11 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     record["dataset"]["splits"]["test"]["digest"] = "0" * 64
     path.write_text(json.dumps(record))
     with pytest.raises(FeatxError, match="d1-depth-vgg16-flatten is of other test images"):
+        bench.results.facts(tmp_path)
+    record["dataset"]["splits"]["test"]["digest"] = known["depth"]["VGG16"].test_images
+    record["dataset"]["splits"]["train"]["digest"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(FeatxError, match="d1-depth-vgg16-flatten is of other train images"):
         bench.results.facts(tmp_path)
 
 

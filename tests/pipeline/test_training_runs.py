@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,7 @@ def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: P
 
 
 def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypatch) -> None:
-    from featx.pipeline.linear_first import _chosen
+    from featx.pipeline.linear_first import _chosen, _notes
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(120, 6)).astype(np.float32)
@@ -220,18 +221,27 @@ def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypa
     X[:, 1:] *= 3
     X[:, 0] *= 0.05
     y = (X[:, 0] > 0).astype(np.int64)
+    data = (X[:80], y[:80], X[80:], y[80:], "cpu", Ears())
     monkeypatch.setitem(C_GRIDS, "logistic", (1e-3, 1e-2))
-    ears = Ears()
-    choice, fit = _chosen(X[:80], y[:80], X[80:], y[80:], "cpu", ears)
+    fit, choice = _chosen(*data)
     tried = [C for C, _ in choice.log]
     assert tried == pytest.approx([10.0**k for k in range(-3, len(tried) - 3)])
     assert len(tried) > 3
-    scores = [score for _, score in choice.log]
     assert choice.edge is None
-    assert scores[-1] <= max(scores[:-1])
     assert fit.C == choice.C
     right = (X[80:] @ fit.coef.T + fit.intercept).argmax(axis=1) == y[80:]
-    assert right.mean() == max(scores)
+    assert right.mean() == max(score for _, score in choice.log)
+    (note,) = _notes(fit, choice)
+    assert note.endswith(f"as a logistic regression (C = {fit.C:g}, chosen on validation).")
+    # Where it may not go on, and where the solver does not end, the record says so.
+    monkeypatch.setattr("featx.heads.choice.C_MOST", {"logistic": 1e-2})
+    fit, choice = _chosen(*data)
+    notes = _notes(replace(fit, converged=False, n_iter=7, duality_gap=0.25), choice)
+    assert notes[1:] == [
+        "Head: C 0.01 is the largest of the values tried: a larger one may be better.",
+        "Head: Newton's method stopped after 7 steps with a relative duality gap of 2.5e-01.",
+    ]
+    assert "no validation split" in _notes(fit, None)[0]
 
 
 def test_what_never_came_is_not_fine_tuned_by_lp_ft(tmp_path: Path) -> None:
