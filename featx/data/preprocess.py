@@ -272,9 +272,10 @@ class Preprocess:
             source, target = x, out
             mean, std = mean.view(3, 1, 1), std.view(3, 1, 1)
         step = max(1, _BLOCK * len(source) // max(1, out.numel()))
+        minus_mean, divisor = -mean, torch.tensor(1 / self.scale)
         for block, pixels in zip(target.split(step), source.split(step), strict=True):
-            # The same operations as in `normalized`, and in their order.
-            block.copy_(pixels).div_(1 / self.scale).sub_(mean).div_(std)
+            # The same operations as in `normalized`, and in their order: -mean + x / divisor.
+            torch.addcdiv(minus_mean, block.copy_(pixels), divisor, out=block).div_(std)
         return out
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
