@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -239,17 +240,20 @@ _WORDS = {
 
 
 def crossing(found: Mapping[str, Compared]) -> str:
-    """Return which of the best probe and the best fine-tuned network wins at which size."""
+    """Return which of the best probe and the best fine-tuned network wins at which sizes."""
     told = []
-    for each in sorted(found.values(), key=lambda c: c.n_train):
-        took = (
-            f"{human_seconds(seconds(each.tuned))} against the probe's "
-            f"{human_seconds(seconds(each.probe))}"
-        )
-        apart = "" if each.pair is None else f"{points(each.pair.difference)} points on test, "
+    ordered = sorted(found.values(), key=lambda c: c.n_train)
+    for verdict, group in itertools.groupby(ordered, key=lambda c: c.verdict):
+        each = list(group)
+        apart = [points(c.pair.difference) for c in each if c.pair is not None]
+        gain = f" ({listed(apart)} points on test for the network)" if apart else ""
+        times = [
+            listed([human_seconds(seconds(approach)) for approach in approaches])
+            for approaches in ([c.tuned for c in each], [c.probe for c in each])
+        ]
         told.append(
-            f"with {each.n_train:,} training images {_WORDS[each.verdict]} (`{each.tuned.name}`: "
-            f"{apart}{took})"
+            f"with {listed([f'{c.n_train:,}' for c in each])} training images {_WORDS[verdict]}"
+            f"{gain}, in {times[0]} where the best probe takes {times[1]}"
         )
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}."
