@@ -163,12 +163,19 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
     return made, report
 
 
+_FROM_CACHE = (
+    "The features were in the cache: times here, and those of a frozen network, leave out what "
+    "extracting them took."
+)
+
+
 def _notes(runs: Sequence[ComparedRun], records: Sequence[RunRecord | TrainingRecord]) -> list[str]:
     """Return what the approaches note, each sentence once, behind the names it holds for."""
     names: dict[str, list[str]] = {}
     for run, record in zip(runs, records, strict=True):
         if isinstance(record, RunRecord) or record.state != "diverged":
-            for note in record.notes:
+            of_cache = isinstance(record, RunRecord) and "images_per_s" not in record.timing
+            for note in [*record.notes, *([_FROM_CACHE] if of_cache else [])]:
                 names.setdefault(note, []).append(run.recipe.run_name)
     return [f"{', '.join(of)}: {note}" for note, of in names.items()]
 

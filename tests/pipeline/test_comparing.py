@@ -112,6 +112,7 @@ def test_times_are_those_from_images_to_the_model(tmp_path: Path) -> None:
         C="auto",
     )
     record = featx.run(recipe)
+    assert not any("in the cache" in note for note in record.notes)
     by_name = {a.name: a for a in record.approaches}
     runs = {
         run.recipe.run_name: read_record(run.recipe.report_path) for run in compared_runs(recipe)
@@ -136,6 +137,11 @@ def test_times_are_those_from_images_to_the_model(tmp_path: Path) -> None:
     assert (
         by_name["lp-ft"].train_s > runs["lp-ft"].timing["train_s"] + runs["lp-ft"].timing["head_s"]
     )
+    # Another comparison finds all of them there, and cannot know what they took.
+    again = featx.run(
+        comparison(tmp_path, name="again", approaches=["probe", "frozen"], per_approach={})
+    )
+    assert any(n.startswith("probe: The features were in the cache: times") for n in again.notes)
 
 
 def test_a_setting_that_one_approach_uses_is_fine(tmp_path: Path) -> None:
