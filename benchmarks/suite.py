@@ -103,6 +103,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where the page differs")
     options = parser.parse_args()
     if options.write_docs or options.check:
+        if len(sys.argv) > 2:
+            parser.error("--write-docs and --check measure nothing: give one of them, alone")
         page = PAGE.read_text()
         new = table.in_page(page, results(RESULTS), results(RESULTS / "accuracy"))
         if options.check and new != page:

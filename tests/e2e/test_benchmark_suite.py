@@ -105,6 +105,17 @@ def test_a_line_that_was_measured_again_says_so(lines, tmp_path, monkeypatch, ca
     assert suite._update(again | {"machine": {**whole["machine"], "threads": 64}}) == 1
 
 
+def test_rendering_measures_nothing_and_takes_no_flags_that_say_how(
+    lines, monkeypatch, capsys
+) -> None:
+    import suite
+
+    monkeypatch.setattr(sys, "argv", ["suite.py", "--folder", "x", "--write-docs"])
+    with pytest.raises(SystemExit):
+        suite.main()
+    assert "measure nothing: give one of them, alone" in capsys.readouterr().err
+
+
 def test_only_what_is_between_the_markers_changes(lines) -> None:
     page = (
         "before\n<!-- extraction -->\nold\n<!-- end of extraction -->\nbetween\n"
