@@ -32,7 +32,6 @@ from PIL import Image
 from preprocessing import check_bits, summary, timed_batches
 
 from featx.data import TORCH, FileImages
-from featx.machine import keep_freed_memory, prefer_huge_pages
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 32
@@ -93,8 +92,7 @@ def featx_batches(root: Path, workers: int) -> Iterator[torch.Tensor]:
 
 def load_by_featx(root: str, workers: int) -> Callable[[], dict[str, Any]]:
     """Files to network input, by featx."""
-    prefer_huge_pages()
-    keep_freed_memory()
+    made.featx_memory()
     return timed_batches(lambda: featx_batches(Path(root), workers))
 
 

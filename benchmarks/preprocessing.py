@@ -25,7 +25,6 @@ from lines.workers import Side, SideFailed, interleaved, ratios, seconds
 from PIL import Image
 
 from featx.data import TORCH
-from featx.machine import keep_freed_memory, prefer_huge_pages
 from featx.torchvision_compat import import_torchvision
 
 BATCH = 64
@@ -60,8 +59,7 @@ def featx_side(size: int, new_size: int, images: int) -> Callable[[], dict[str, 
             batch = torch.from_numpy(found[first : first + BATCH])
             yield preprocess.to_input(batch, "cpu", False, torch.channels_last)
 
-    prefer_huge_pages()
-    keep_freed_memory()
+    made.featx_memory()
     return timed_batches(batches)
 
 

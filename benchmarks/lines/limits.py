@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lines import made
+
 # Channels in and out, kernel, side of the map, images: shapes of VGG and ResNet at which oneDNN is
 # at its best, each some 4 to 15 GFLOP.
 SHAPES = ((128, 128, 3, 28, 32), (256, 256, 3, 14, 32), (64, 64, 3, 56, 32), (512, 512, 3, 14, 16))
@@ -33,11 +35,7 @@ def convolution(
     """The highest rate of `SHAPES` in both memory orders, in GFLOP/s."""
     import torch
 
-    from featx.machine import keep_freed_memory, prefer_huge_pages
-
-    # As extraction does: large pages, and outputs are not new memory each time.
-    prefer_huge_pages()
-    keep_freed_memory()
+    made.featx_memory()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     jobs = []
     for n_in, n_out, kernel, side, n in SHAPES[:shapes]:

@@ -22,6 +22,14 @@ def backbone(network: str) -> Any:
     return load_backbone(network, "none", seed=0)
 
 
+def featx_memory() -> None:
+    """Set memory as extraction does, where a side is made of featx' parts alone."""
+    from featx.machine import keep_freed_memory, prefer_huge_pages
+
+    prefer_huge_pages()
+    keep_freed_memory()
+
+
 def inputs(network: Any, n: int, size: int, batch_size: int) -> list[Any]:
     """Return the images as the network takes them: float32 batches, normalized."""
     import torch

@@ -35,7 +35,7 @@ class Experiment:
     runs: tuple[Run, ...]
 
 
-VGG16_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
+TORCHVISION_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
 
 EXPERIMENTS = {
     "d1": Experiment(
@@ -60,9 +60,9 @@ EXPERIMENTS = {
             Run(
                 "d1-depth-vgg16",
                 "d1-depth-vgg16-v1",
-                VGG16_V1,
+                TORCHVISION_V1,
             ),
-            Run("d1-depth-vgg16-logistic", "d1-depth-vgg16-v1-logistic", VGG16_V1),
+            Run("d1-depth-vgg16-logistic", "d1-depth-vgg16-v1-logistic", TORCHVISION_V1),
         ),
     ),
     "d1-ten": Experiment("all ten classes, the usual linear probe", (Run("d1-ten"),)),

@@ -38,14 +38,27 @@ class Choice:
         Every (C, score), by ascending C.
     edge : {"low", "high"} or None
         The chosen value is the smallest or largest of several: a better one may lie beyond.
-    warning : str or None
-        What an edge means and what to do.
     """
 
     C: float
     log: tuple[tuple[float, float], ...]
     edge: Literal["low", "high"] | None
-    warning: str | None
+
+    @property
+    def doubt(self) -> str | None:
+        """What an edge means, in a sentence; None where there is none."""
+        if self.edge is None:
+            return None
+        end, beyond = ("smallest", "smaller") if self.edge == "low" else ("largest", "larger")
+        return (
+            f"C {self.C:g} is the {end} of the values compared ({self.log[0][0]:g} to "
+            f"{self.log[-1][0]:g}): a {beyond} one may be better."
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """The doubt, and what to do where values of C can be given."""
+        return f"{self.doubt} Extend the list with --C." if self.doubt else None
 
 
 def next_C(kind: str, choice: Choice) -> float | None:
@@ -115,11 +128,4 @@ def pick_C(scores: Mapping[float, float]) -> Choice:
     edge: Literal["low", "high"] | None = None
     if len(log) > 1 and chosen in (log[0][0], log[-1][0]):
         edge = "low" if chosen == log[0][0] else "high"
-    warning = None
-    if edge:
-        end, beyond = ("smallest", "smaller") if edge == "low" else ("largest", "larger")
-        warning = (
-            f"C {chosen:g} is the {end} of the values compared ({log[0][0]:g} to {log[-1][0]:g}): "
-            f"a {beyond} one may be better. Extend the list with --C."
-        )
-    return Choice(chosen, log, edge, warning)
+    return Choice(chosen, log, edge)

@@ -70,7 +70,7 @@ class Fit:
         Value of the objective in float64; of one-vs-rest problems the sum.
     duality_gap : float or None
         Relative, largest over the classes: the optimum is at most this fraction of the objective
-        lower. None for logistic regression.
+        lower. None for lbfgs.
     fit_s : float
         Seconds the solver took, without the certificate.
     messages : tuple of str

@@ -76,11 +76,8 @@ def _notes(fit: Fit, choice: Choice | None) -> list[str]:
     """Return what a record says of the head."""
     chosen = "chosen on validation" if choice else "there is no validation split to choose it on"
     notes = [f"The head was fitted first, as a logistic regression (C = {fit.C:g}, {chosen})."]
-    if choice is not None and choice.edge:
-        end, beyond = ("smallest", "smaller") if choice.edge == "low" else ("largest", "larger")
-        notes.append(
-            f"Head: C {fit.C:g} is the {end} of the values tried: a {beyond} one may be better."
-        )
+    if choice is not None and choice.doubt:
+        notes.append(f"Head: {choice.doubt}")
     if not fit.converged:
         notes.append(
             f"Head: Newton's method stopped after {fit.n_iter} steps with a relative duality gap "

@@ -238,7 +238,8 @@ def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypa
     fit, choice = _chosen(*data)
     notes = _notes(replace(fit, converged=False, n_iter=7, duality_gap=0.25), choice)
     assert notes[1:] == [
-        "Head: C 0.01 is the largest of the values tried: a larger one may be better.",
+        "Head: C 0.01 is the largest of the values compared (0.001 to 0.01): a larger one may be "
+        "better.",
         "Head: Newton's method stopped after 7 steps with a relative duality gap of 2.5e-01.",
     ]
     assert "no validation split" in _notes(fit, None)[0]
