@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import platform
 import shlex
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.analysis.data_facts import duplicates, leaks
 from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
+from featx.fetch import file_digest
 from featx.machine import cpu_name, n_cpus, versions
 from featx.recipes import PLACES, flag, has_effect
 
@@ -68,18 +71,47 @@ def portable_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def inputs_digest(recipe: Recipe) -> str:
-    """Return a mark of the files a run reads: where they are, how long, and when they changed.
+    """Return a mark of the files a run reads: a file by its content, a folder by its files.
 
-    A record that tells no folder of this machine could not tell two files of one name apart.
+    A record tells no folder of this machine, so that it could not tell two files of one name
+    apart. A file counts wherever it lies and however new its copy is. A folder's files count by
+    name, length and time of change: to read all photos for a mark would take longer than many runs.
     """
     parts = []
     for text in (recipe.dataset, recipe.weights, recipe.backbone, recipe.network):
-        path = Path(str(text or "").rpartition(":")[2]).expanduser()
-        if text and path.exists() and ("/" in str(text) or path.is_file()):
+        kind, _, place = str(text or "").rpartition(":")
+        path = Path(place).expanduser()
+        if place and path.is_file():
             stat = path.stat()
-            size = stat.st_size if path.is_file() else 0
-            parts.append(f"{path.resolve()} {size} {stat.st_mtime_ns if size else 0}")
+            parts.append(_content_digest(path.resolve(), stat.st_size, stat.st_mtime_ns))
+        elif place and path.is_dir() and ("/" in place or (kind and text == recipe.dataset)):
+            parts.append(_folder_digest(path.resolve()))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] if parts else ""
+
+
+@lru_cache(maxsize=64)
+def _content_digest(path: Path, size: int, changed: int) -> str:
+    """Return the digest of a file's content, read once while its length and time stay the same."""
+    return file_digest(path)
+
+
+def _folder_digest(folder: Path) -> str:
+    """Return a digest of the names, lengths and times of a folder's files."""
+    found = sorted(
+        f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}"
+        for at, _, names in os.walk(folder)
+        for path in (Path(at) / name for name in names)
+        if (stat := _stat(path)) is not None
+    )
+    return hashlib.sha256("\n".join([str(folder), *found]).encode()).hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Return a file's facts, None for one that is gone or a link to nothing."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _without_folder(text: str) -> str:
