@@ -75,7 +75,8 @@ def featx_epoch(recipe: dict[str, object], *, cached: bool = True) -> Callable[[
     """Return a function that trains one epoch with featx; inputs are prepared before."""
     prepared = prepare_training(make_recipe(recipe))
     if cached:
-        learner, inputs, _ = learner_and_inputs(prepared, splits=("train",))
+        feed = learner_and_inputs(prepared, splits=("train",))
+        learner, inputs = feed.learner, feed.inputs
     else:
         learner = make_learner(prepared.trainable, prepared.mode)
         inputs = image_inputs(prepared, splits=("train",))

@@ -213,7 +213,7 @@ class ApproachRecord(StrictRecord):
     `approach` is ``probe``, ``frozen``, ``lp-ft``, ``finetune`` or ``scratch``; `what` the cut or
     the network. `train_s` and `extract_s` are what it takes to have the model from images: fitting
     or training, with all that is tried on the validation images; and reading and extracting these
-    and the training images, at the rate of what was not cached. Test images cost nothing here.
+    and the training images, at a measured rate where they were cached. Test images cost nothing.
     `stored_bytes` is what has to be kept to use it: head or model file, and the backbone's weights.
     """
 

@@ -13,6 +13,7 @@ from featx.extraction.planning import (
     plan_split,
 )
 from featx.extraction.profiling import CutCost, NetworkProfile, StageCost, profile_network
+from featx.extraction.sampling import SampledRate, sample_rate
 from featx.extraction.settings import Settings, cut_points, make_settings
 from featx.extraction.tuning import Trial, Tuning, tune
 
@@ -20,6 +21,7 @@ __all__ = [
     "CutCost",
     "NetworkProfile",
     "PlannedSet",
+    "SampledRate",
     "Settings",
     "StageCost",
     "Trial",
@@ -33,5 +35,6 @@ __all__ = [
     "memory_budget_bytes",
     "plan_split",
     "profile_network",
+    "sample_rate",
     "tune",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from featx.evaluate import (
 from featx.evaluate.predictions import correct_answers
 from featx.machine import first_device
 from featx.pipeline.about import about_run
+from featx.pipeline.costs import Extraction, extraction_rates, reading_seconds, training_seconds
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
 from featx.pipeline.studies import finished_record, train_or_resume, untracked
@@ -141,42 +142,41 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
     check_writable(recipe.report_path)
     start = time.perf_counter()
     left_out: list[str] = []
-    found: list[_Found] = []
-    records: list[RunRecord | TrainingRecord] = []
+    kept: list[tuple[ComparedRun, RunRecord | TrainingRecord]] = []
     with tracked_run(recipe, progress=progress) as tracked:
         for run in runs:
             progress.say(f"{run.approach}: {run.recipe.network or run.recipe.backbone}")
             own = run.recipe if tracked.id is not None else untracked(run.recipe)
             record = finished_record(own) or _run(own, tracked.id, progress)
-            records.append(record)
             if isinstance(record, TrainingRecord) and record.state == "diverged":
                 left_out.append(f"{run.recipe.run_name} is left out: {record.message}")
-                continue
-            found += _approaches(run, record)
-        if not found:
+            else:
+                kept.append((run, record))
+        if not kept:
             raise TrainingDiverged("Every training diverged: " + " ".join(left_out))
-        found = _with_shared_features(found)
-        notes = left_out + _notes(runs, records)
-        made = _record(recipe, records[0], found, notes, time.perf_counter() - start)
+        rates = extraction_rates([(run.recipe, record) for run, record in kept], progress)
+        found = [
+            row
+            for run, record in kept
+            for row in _approaches(run, record, rates.get(run.recipe.run_name))
+        ]
+        notes = left_out + _notes(kept, rates)
+        made = _record(recipe, kept[0][1], found, notes, time.perf_counter() - start)
         report = write_report(made, recipe.report_path)
         track_summary(tracked, made, recipe.report_path)
     return made, report
 
 
-_FROM_CACHE = (
-    "The features were in the cache: times here, and those of a frozen network, leave out what "
-    "extracting them took."
-)
-
-
-def _notes(runs: Sequence[ComparedRun], records: Sequence[RunRecord | TrainingRecord]) -> list[str]:
+def _notes(
+    kept: Sequence[tuple[ComparedRun, RunRecord | TrainingRecord]],
+    rates: Mapping[str, Extraction],
+) -> list[str]:
     """Return what the approaches note, each sentence once, behind the names it holds for."""
     names: dict[str, list[str]] = {}
-    for run, record in zip(runs, records, strict=True):
-        if isinstance(record, RunRecord) or record.state != "diverged":
-            of_cache = isinstance(record, RunRecord) and "images_per_s" not in record.timing
-            for note in [*record.notes, *([_FROM_CACHE] if of_cache else [])]:
-                names.setdefault(note, []).append(run.recipe.run_name)
+    for run, record in kept:
+        rate = rates.get(run.recipe.run_name)
+        for note in [*record.notes, *([rate.note] if rate and rate.note else [])]:
+            names.setdefault(note, []).append(run.recipe.run_name)
     return [f"{', '.join(of)}: {note}" for note, of in names.items()]
 
 
@@ -186,7 +186,9 @@ def _run(recipe: Recipe, parent: str | None, progress: Progress) -> RunRecord | 
     return train_or_resume(recipe, parent=parent, progress=progress)
 
 
-def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_Found]:
+def _approaches(
+    run: ComparedRun, record: RunRecord | TrainingRecord, rate: Extraction | None
+) -> list[_Found]:
     """Return the rows of one run: one for a training, one per cut for probes."""
     folder = f"runs/{run.recipe.run_name}"
     path = run.recipe.report_path
@@ -200,8 +202,8 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
                     what=network.name.partition("/")[2],
                     settings=_training_settings(record),
                     splits=record.splits,
-                    train_s=_training_seconds(record, run.recipe),
-                    extract_s=_reading_seconds(record),
+                    train_s=training_seconds(record, run.recipe),
+                    extract_s=reading_seconds(record, rate),
                     n_trained=network.n_trained,
                     multiply_adds=network.multiply_adds,
                     stored_bytes=record.model_bytes or 0,
@@ -224,7 +226,7 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
                     settings=f"{result.head}, C = {result.C:g}",
                     splits=result.splits,
                     train_s=result.fit_s if result.all_fits_s is None else result.all_fits_s,
-                    extract_s=_extraction_seconds(record),
+                    extract_s=reading_seconds(record, rate),
                     n_trained=_fitted_rows(record) * (cut.n_features + 1),
                     multiply_adds=cut.multiply_adds,
                     # The network up to the cut as float32, and the head.
@@ -236,56 +238,6 @@ def _approaches(run: ComparedRun, record: RunRecord | TrainingRecord) -> list[_F
             )
         )
     return rows
-
-
-def _needed_share(record: RunRecord | TrainingRecord) -> float:
-    """Return the share of a record's images that a model is made with: training and validation."""
-    n = {name: split.n for name, split in record.dataset.splits.items()}
-    return (n["train"] + n.get("val", 0)) / sum(n.values())
-
-
-def _training_seconds(record: TrainingRecord, recipe: Recipe) -> float:
-    """Return what a training took, with what it evaluated to choose an epoch."""
-    timing, splits = record.timing, record.dataset.splits
-    n_val = splits["val"].n if "val" in splits else 0
-    n_test = splits["test"].n if "test" in splits and recipe.test_each_epoch else 0
-    choosing = timing.get("evaluation_s", 0.0) * n_val / max(1, n_val + n_test)
-    return timing["train_s"] + timing.get("head_s", 0.0) + choosing
-
-
-def _reading_seconds(record: TrainingRecord) -> float:
-    """Return what reading or extracting the images takes that a network is trained with."""
-    share = _needed_share(record)
-    # The head of LP-FT is fitted first, without the test images.
-    of_features = 1.0 if record.mode == "lp-ft" else share
-    timing = record.timing
-    return of_features * timing.get("extract_s", 0.0) + share * timing.get("read_s", 0.0)
-
-
-def _extraction_seconds(record: RunRecord) -> float:
-    """Return what extraction takes for the images a head is made with.
-
-    By the measured rate, where there was anything to extract: those who begin with images have
-    nothing cached.
-    """
-    share = _needed_share(record)
-    rate = record.timing.get("images_per_s")
-    if rate:
-        return share * sum(split.n for split in record.dataset.splits.values()) / rate
-    return share * record.timing.get("extract_s", 0.0)
-
-
-def _with_shared_features(found: Sequence[_Found]) -> list[_Found]:
-    """Count the features of the frozen head for LP-FT too, which finds them in the cache."""
-    frozen = [row.record.extract_s for row in found if row.record.approach == "frozen"]
-    return [
-        replace(row, record=row.record.model_copy(
-            update={"extract_s": max(row.record.extract_s, *frozen)}
-        ))
-        if frozen and row.record.approach == "lp-ft"
-        else row
-        for row in found
-    ]  # fmt: skip
 
 
 def _fitted_rows(record: RunRecord) -> int:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx.errors import UsageError
-from featx.heads import C_GRIDS, HeadCounter, fit_logistic, fit_path, next_C, pick_C
-from featx.pipeline.train_inputs import cached_part, feature_inputs
+from featx.heads import C_GRIDS, HeadCounter, fit_path, next_C, pick_C
+from featx.pipeline.train_inputs import cached_part, feature_inputs, images_to_extract
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C
 from featx.training import make_learner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
     from featx.heads import Choice, Fit
+    from featx.pipeline.train_inputs import CachedPart
     from featx.pipeline.train_prepare import PreparedTraining
     from featx.training import Inputs
 
@@ -50,6 +52,30 @@ def linear_first(prepared: PreparedTraining, progress: Progress = SILENT) -> Lin
         For a network that cannot be cut in front of its head, or whose head is more than a layer.
     """
     start = time.perf_counter()
+    frozen, part = frozen_part(prepared)
+    # Test images take no part in it.
+    splits = ("train", "val")
+    n_extracted = images_to_extract(frozen, part, splits=splits)
+    features = feature_inputs(frozen, part, progress, splits=splits)
+    extracted = time.perf_counter()
+    fit, choice = fit_head_first(frozen, features, progress)
+    timing = {"extract_s": extracted - start, "head_s": time.perf_counter() - extracted}
+    if n_extracted:
+        timing["extract_images_per_s"] = n_extracted / timing["extract_s"]
+    make_learner(prepared.trainable, "lp-ft")
+    return LinearFirst(timing, _notes(fit, choice))
+
+
+def frozen_part(prepared: PreparedTraining) -> tuple[PreparedTraining, CachedPart]:
+    """Return a training of the network's head alone, and the part in front of it.
+
+    The network itself is frozen up to there: `make_learner` makes it trainable again.
+
+    Raises
+    ------
+    UsageError
+        For a network that cannot be cut in front of its head.
+    """
     frozen = replace(
         prepared,
         mode="frozen",
@@ -63,13 +89,7 @@ def linear_first(prepared: PreparedTraining, progress: Progress = SILENT) -> Lin
             f"{prepared.trainable.network.short_name} cannot be cut in front of it. Use --mode "
             "finetune."
         )
-    # Test images take no part in it.
-    features = feature_inputs(frozen, part, progress, splits=("train", "val"))
-    extracted = time.perf_counter()
-    fit, choice = fit_head_first(frozen, features, progress)
-    timing = {"extract_s": extracted - start, "head_s": time.perf_counter() - extracted}
-    make_learner(prepared.trainable, "lp-ft")
-    return LinearFirst(timing, _notes(fit, choice))
+    return frozen, part
 
 
 def _notes(fit: Fit, choice: Choice | None) -> list[str]:
@@ -112,21 +132,28 @@ def fit_head_first(
     mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1.0
     Z = ((X - mean) / scale).astype(np.float32)
-    device = str(prepared.device)
+    fitting = partial(
+        fit_path,
+        "logistic",
+        Z,
+        y,
+        device=str(prepared.device),
+        memory_bytes=prepared.recipe.memory_budget,
+    )
     choice: Choice | None = None
     if "val" not in features:
-        fit = fit_logistic(Z, y, C=DEFAULT_C["logistic"], device=device)
+        (fit,) = fitting((DEFAULT_C["logistic"],))
     else:
         V, v = _rows(features["val"])
         V = ((V - mean) / scale).astype(np.float32)
-        fit, choice = _chosen(Z, y, V, v, device, progress)
+        fit, choice = _chosen(fitting, V, v, progress)
     coef = fit.coef / scale
     _put(layer, coef, fit.intercept - coef @ mean, fit.classes)
     return fit, choice
 
 
 def _chosen(
-    X: np.ndarray, y: np.ndarray, V: np.ndarray, v: np.ndarray, device: str, progress: Progress
+    fitting: Callable[..., list[Fit]], V: np.ndarray, v: np.ndarray, progress: Progress
 ) -> tuple[Fit, Choice]:
     """Fit at each C of ``auto``; return the one that is right most often on validation (V, v)."""
     fits: dict[float, Fit] = {}
@@ -134,7 +161,7 @@ def _chosen(
     while wanted:
         with progress.task("fit head", len(wanted), "heads") as advance:
             heads = HeadCounter(advance)
-            done = fit_path("logistic", X, y, wanted, device=device, on_done=heads)
+            done = fitting(wanted, on_done=heads)
         fits |= {fit.C: fit for fit in done}
         choice = pick_C({C: float(np.mean(_predict(fit, V) == v)) for C, fit in fits.items()})
         following = next_C("logistic", choice)

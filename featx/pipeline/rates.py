@@ -42,11 +42,11 @@ def run_rate_range(
         if prepared.mode == "lp-ft":
             for note in linear_first(prepared, progress).notes:
                 progress.say(note)
-        learner, inputs, _ = learner_and_inputs(prepared, progress, splits=("train",))
-        learner.module.to(prepared.device)
+        feed = learner_and_inputs(prepared, progress, splits=("train",))
+        feed.learner.module.to(prepared.device)
         found = rate_range(
-            learner,
-            inputs["train"],
+            feed.learner,
+            feed.inputs["train"],
             prepared.settings,
             n_classes=len(prepared.labels),
             image_size=prepared.input_size,

@@ -12,6 +12,7 @@ from featx.extraction import (
     cut_points,
     extract_to_store,
     memory_budget_bytes,
+    plan_split,
 )
 from featx.progress import SILENT, Progress
 from featx.training import (
@@ -155,6 +156,25 @@ def image_inputs(
             images, targets, prepared.preprocess, prepared.settings.channels_last
         )
     return inputs
+
+
+def images_to_extract(
+    prepared: PreparedTraining, part: CachedPart, *, splits: Sequence[str] = _ALL
+) -> int:
+    """Return how many images of those of `splits` that there are have no cached features yet."""
+    store = FeatureStore(prepared.recipe.cache_path)
+    planned = [
+        plan_split(
+            part.backbone,
+            {part.point.module: part.point},
+            split,
+            store,
+            part.settings,
+            rebuild=prepared.recipe.rebuild,
+        )[part.point.module]
+        for _, split in _chosen(prepared, splits)
+    ]
+    return sum(item.n_rows - item.rows_done for item in planned)
 
 
 def feature_inputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,12 @@ from featx.pipeline.exhibits import keep_exhibits, training_exhibits
 from featx.pipeline.linear_first import linear_first
 from featx.pipeline.predictions import save_predictions
 from featx.pipeline.tracked import track_epoch, track_training, tracked_run
-from featx.pipeline.train_inputs import cached_part, feature_inputs, image_inputs
+from featx.pipeline.train_inputs import (
+    cached_part,
+    feature_inputs,
+    image_inputs,
+    images_to_extract,
+)
 from featx.pipeline.train_prepare import prepare_training
 from featx.pipeline.train_record import make_training_record
 from featx.progress import SILENT, Progress
@@ -110,8 +116,11 @@ def run_prepared_training(
     if prepared.mode == "lp-ft" and not (recipe.resume and checkpoint.is_file()):
         before = linear_first(prepared, progress).as_dict()
     start = time.perf_counter()
-    learner, inputs, cached = learner_and_inputs(prepared, progress)
+    feed = learner_and_inputs(prepared, progress)
+    learner, inputs, cached = feed.learner, feed.inputs, feed.cached
     timing["extract_s" if cached else "read_s"] = time.perf_counter() - start
+    if feed.n_extracted:
+        timing["extract_images_per_s"] = feed.n_extracted / timing["extract_s"]
     learner.module.to(prepared.device)
     start = time.perf_counter()
     # Test chooses nothing: behind every epoch it only draws a curve.
@@ -161,21 +170,37 @@ def run_prepared_training(
     return record, report
 
 
+@dataclass(frozen=True)
+class Feed:
+    """What is trained, and on what.
+
+    Attributes
+    ----------
+    learner : Learner
+        The network, or the tail of one whose frozen part's features are cached.
+    inputs : mapping of str to Inputs
+        By split.
+    cached : bool
+        Whether the inputs are features from the cache.
+    n_extracted : int
+        Images whose features were not cached before.
+    """
+
+    learner: Learner
+    inputs: Mapping[str, Inputs]
+    cached: bool = False
+    n_extracted: int = 0
+
+
 def learner_and_inputs(
     prepared: PreparedTraining,
     progress: Progress = SILENT,
     *,
     splits: Sequence[str] = ("train", "val", "test"),
-) -> tuple[Learner, Mapping[str, Inputs], bool]:
+) -> Feed:
     """Return what is trained on what: the tail on cached features where that is possible.
 
-    Returns
-    -------
-    learner : Learner
-    inputs : dict of str to Inputs
-        Of those of `splits` that there are.
-    cached : bool
-        Whether the inputs are features from the cache.
+    Inputs are of those of `splits` that there are.
     """
     part = cached_part(prepared)
     if part is not None:
@@ -183,8 +208,10 @@ def learner_and_inputs(
             f"The network up to {part.point.module} is frozen: its features come from the "
             "cache, and what stands behind it trains on them."
         )
-        return part.learner, feature_inputs(prepared, part, progress, splits=splits), True
-    return prepared.learner, image_inputs(prepared, progress, splits=splits), False
+        n_extracted = images_to_extract(prepared, part, splits=splits)
+        features = feature_inputs(prepared, part, progress, splits=splits)
+        return Feed(part.learner, features, cached=True, n_extracted=n_extracted)
+    return Feed(prepared.learner, image_inputs(prepared, progress, splits=splits))
 
 
 def _evaluate(

@@ -14,7 +14,8 @@ import featx
 from featx.errors import FeatxError, RecipeError
 from featx.evaluate import ComparisonRecord, read_record
 from featx.evaluate.predictions import TRUTH, read_predictions
-from featx.pipeline import compared_runs, run_comparison
+from featx.extraction import SampledRate
+from featx.pipeline import compared_runs, costs, run_comparison
 from featx.recipes import Recipe, make_recipe
 
 
@@ -133,15 +134,68 @@ def test_times_are_those_from_images_to_the_model(tmp_path: Path) -> None:
         needed / sum(n.values()) * scratch.timing["read_s"]
     )
     # LP-FT finds the frozen network's features in the cache, and they were not free.
-    assert by_name["lp-ft"].extract_s >= by_name["frozen"].extract_s > 0
+    frozen, lp_ft = runs["frozen"].timing, runs["lp-ft"].timing
+    assert by_name["frozen"].extract_s == pytest.approx(needed / frozen["extract_images_per_s"])
+    assert "extract_images_per_s" not in lp_ft
+    assert by_name["lp-ft"].extract_s == pytest.approx(
+        by_name["frozen"].extract_s + needed / sum(n.values()) * lp_ft["read_s"]
+    )
     assert (
         by_name["lp-ft"].train_s > runs["lp-ft"].timing["train_s"] + runs["lp-ft"].timing["head_s"]
     )
-    # Another comparison finds all of them there, and cannot know what they took.
-    again = featx.run(
-        comparison(tmp_path, name="again", approaches=["probe", "frozen"], per_approach={})
+
+
+def test_of_cached_features_the_rate_is_measured(tmp_path: Path, monkeypatch) -> None:
+    settings = {
+        "approaches": ["lp-ft", "frozen", "probe"], "epochs": 1, "per_approach": {},
+        # Fewer test images than half of the others: the frozen network extracts these alone.
+        "limit": {"train": 10, "val": 5, "test": 5},
+    }  # fmt: skip
+    first = featx.run(comparison(tmp_path, **settings))
+    assert not any("in the cache" in note for note in first.notes)
+    # The frozen network, which comes second, takes LP-FT's rate.
+    runs = tmp_path / "reports" / "all" / "runs"
+    rate = read_record(runs / "lp-ft").timing["extract_images_per_s"]
+    n = {name: split.n for name, split in first.dataset.splits.items()}
+    needed = n["train"] + n["val"]
+    by_name = {a.name: a for a in first.approaches}
+    assert by_name["frozen"].extract_s == pytest.approx(needed / rate)
+
+    asked: list[tuple[list[str], int]] = []
+
+    def sampled(backbone, points, split, settings):
+        asked.append((list(points), len(split)))
+        return SampledRate(40.0, 60)
+
+    monkeypatch.setattr(costs, "sample_rate", sampled)
+    again = featx.run(comparison(tmp_path, name="again", **settings))
+    # A place before the head, for LP-FT and the frozen network; the cuts, for the probes.
+    assert asked[-1] == (["layer1", "layer2"], n["train"])
+    assert len(asked) == 3
+    by_name = {a.name: a for a in again.approaches}
+    for name in ("frozen", "probe layer1", "probe layer2"):
+        assert by_name[name].extract_s == pytest.approx(needed / 40.0)
+    assert by_name["lp-ft"].extract_s > needed / 40.0
+    (note,) = (note for note in again.notes if "in the cache" in note)
+    assert note == (
+        "lp-ft, frozen, probe: The features were in the cache: extracting them is counted at 40 "
+        "images/s, measured for this table on 60 images."
     )
-    assert any(n.startswith("probe: The features were in the cache: times") for n in again.notes)
+
+
+def test_a_part_of_the_network_that_stays_frozen_has_a_measured_rate_too(tmp_path: Path) -> None:
+    settings = {
+        "approaches": ["finetune"], "cuts": (), "epochs": 1,
+        "per_approach": {"finetune": {"from_cut": "layer4"}},
+    }  # fmt: skip
+    first = featx.run(comparison(tmp_path, **settings))
+    again = featx.run(comparison(tmp_path, name="again", **settings))
+    assert not any("in the cache" in note for note in first.notes)
+    (note,) = (note for note in again.notes if "in the cache" in note)
+    n = {name: split.n for name, split in again.dataset.splits.items()}
+    rate = float(note.partition("counted at ")[2].partition(" ")[0])
+    (row,) = again.approaches
+    assert row.extract_s == pytest.approx((n["train"] + n["val"]) / rate, rel=0.01)
 
 
 def test_a_setting_that_one_approach_uses_is_fine(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from featx.errors import (
 )
 from featx.evaluate import TrainingRecord, read_record
 from featx.evaluate.predictions import TRUTH, read_predictions
-from featx.heads import C_GRIDS
+from featx.heads import C_GRIDS, fit_path
 from featx.machine import torch_threads
 from featx.pipeline import finished_record, prepare_training, run_rate_range, run_training
 from featx.pipeline.train_inputs import cached_part
@@ -221,7 +222,7 @@ def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypa
     X[:, 1:] *= 3
     X[:, 0] *= 0.05
     y = (X[:, 0] > 0).astype(np.int64)
-    data = (X[:80], y[:80], X[80:], y[80:], "cpu", Ears())
+    data = (partial(fit_path, "logistic", X[:80], y[:80], device="cpu"), X[80:], y[80:], Ears())
     monkeypatch.setitem(C_GRIDS, "logistic", (1e-3, 1e-2))
     fit, choice = _chosen(*data)
     tried = [C for C, _ in choice.log]
