@@ -24,7 +24,7 @@ from featx.evaluate import RunRecord
 from featx.report import rebuild_report, write_merged, write_report
 from featx.report.exhibits import Beside, data_uri, read_beside
 from featx.report.page import Source, render_merged, render_page
-from featx.report.page.markup import sort_value
+from featx.report.page.markup import sentence, sort_value
 from featx.report.page.probe_charts import pareto
 from featx.report.page.sections import merged_rows
 from featx.text import human_count, human_seconds
@@ -556,3 +556,17 @@ def test_the_dark_theme_sets_nothing_but_colours() -> None:
         assert [selector.strip() for selector, _ in rules] == [":root"]
         for line in filter(None, map(str.strip, rules[0][1].split(";"))):
             assert re.fullmatch(r"--[\w-]+: #[0-9a-f]{6}", line)
+
+
+def test_a_flag_in_a_note_stays_in_one_piece() -> None:
+    flags = re.findall(
+        r'<span class="flag">([^<]*)</span>', sentence("--C, (--max-iter=3) a--b -C")
+    )
+    assert flags == ["--C", "--max-iter"]
+    hostile = str(sentence('<i title="--x"> --y" onload=1'))
+    assert hostile.count("<") == hostile.count("</") * 2 == 6
+    assert "&lt;i title=&#34;" in hostile
+    # One that is shortened holds no markup in an attribute.
+    assert "title" not in sentence("--flag " * 1000)
+    record = simple_record().model_copy(update={"notes": ["Extend the list with --C."]})
+    assert '<span class="flag">--C</span>.' in page_of(record)

@@ -27,6 +27,7 @@ _NUMBER = re.compile(
     r"(?:NOT converged, )?(?:gap )?<?([+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
     r"(?: ?([kMGTPE])?B?)?(?: [(/].*)?"
 )
+_FLAG = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")
 _TIME = re.compile(r"\d[\d.]* (?:s|min|h)(?: \d+ (?:s|min))?")
 
 
@@ -48,6 +49,20 @@ def name(text: object, limit: int = _LONGEST_SHOWN) -> Markup:
     if short == full:
         return Markup("<bdi>{}</bdi>").format(full)
     return Markup('<bdi title="{}">{}</bdi>').format(full, short)
+
+
+def sentence(text: object) -> Markup:
+    """Return a sentence as HTML, with every flag in one piece: lines break at hyphens otherwise.
+
+    Examples
+    --------
+    >>> print(sentence("Give --C or --max-iter."))
+    <bdi>Give <span class="flag">--C</span> or <span class="flag">--max-iter</span>.</bdi>
+    """
+    escaped = str(escape(plain(str(text), 2000)))
+    return Markup("<bdi>{}</bdi>").format(
+        Markup(_FLAG.sub(r'<span class="flag">\g<0></span>', escaped))  # of word characters alone
+    )
 
 
 def lines(text: object) -> Markup:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from featx.report.page.data import script_json
-from featx.report.page.markup import kept, lines, name
+from featx.report.page.markup import kept, lines, name, sentence
 from featx.report.templating import environment
 from featx.report.text import SPLIT_NAMES
 
@@ -59,6 +59,7 @@ def _environment() -> Environment:
     filters = {
         "name": name,
         "kept": kept,
+        "sentence": sentence,
         "lines": lines,
         "split_name": lambda split: SPLIT_NAMES.get(split, kept(split)),
     }
