@@ -175,7 +175,7 @@ def evaluate_predictions(
     low, high = wilson_interval(n_correct, n)
     by_class = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
 
-    def average(weights: npt.ArrayLike | None) -> AverageMetrics:
+    def average(weights: np.ndarray | None) -> AverageMetrics:
         p, r, f = (float(np.average(of, weights=weights)) for of in by_class[:3])
         return AverageMetrics(precision=p, recall=r, f1=f, support=n)
 
@@ -196,7 +196,7 @@ def evaluate_predictions(
             for label, p, r, f, s in zip(labels, *by_class, strict=True)
         ],
         macro_avg=average(None),
-        weighted_avg=average(by_class[3]),
+        weighted_avg=average(np.asarray(by_class[3])),
         confusion=confusion,
         top5=None if scores is None else _top5(scores, own, labels),
     )

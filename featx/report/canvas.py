@@ -81,8 +81,11 @@ def inches(figure: Figure, margin: float) -> float:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG, the same bytes for the same figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=_DPI, metadata={"Software": None})
+    # `savefig` lays the figure out in a pass of its own, and again while it draws.
+    FigureCanvasAgg(figure).print_png(data, metadata={"Software": None})
     return data.getvalue()
 
 
