@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from featx.extraction.forward import is_out_of_memory, out_of_memory
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from featx.backbones import Backbone, CutPoint
-    from featx.data import Split
+    from featx.data import Images, Split
     from featx.extraction.settings import Settings
 
 SAMPLE_S = 5.0
-"""Seconds to measure for; a batch that was begun is waited for."""
+"""Seconds to measure for, behind the warm-up; a batch that was begun is waited for."""
+
+# Batches per device that pass before the clock starts: one is computed while the next is read.
+_WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def sample_rate(
 ) -> SampledRate:
     """Measure how fast images of a split pass, in the settings of an extraction; nothing is kept.
 
-    The first batch only warms up, unless there is no other.
+    Full batches are timed, behind two per device that warm up. Of fewer than four per device the
+    whole split is timed, the second time it passes.
 
     Parameters
     ----------
@@ -67,14 +72,7 @@ def sample_rate(
     sizes = settings.batch_sizes()
     for size in sizes:
         try:
-            batches = partial(
-                batches_of_all_devices, backbone, points, split.images, settings, size
-            )
-            if len(split) > size:
-                return _timed(batches(), seconds, skip=1)
-            # The only batch warms up first.
-            _timed(batches(), seconds)
-            return _timed(batches(), seconds)
+            return _sample(backbone, points, split.images, settings, size, seconds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -83,15 +81,37 @@ def sample_rate(
     raise AssertionError("there is always a batch size")
 
 
-def _timed(
-    batches: Generator[tuple[int, dict[str, np.ndarray]]], seconds: float, *, skip: int = 0
+def _sample(
+    backbone: Backbone,
+    points: Mapping[str, CutPoint],
+    images: Images,
+    settings: Settings,
+    batch_size: int,
+    seconds: float,
 ) -> SampledRate:
-    """Return the rate of the batches behind the first `skip`, of as many as fit in `seconds`."""
+    warm_up = _WARM_UP * len(settings.devices)
+    n_full = len(images) // batch_size
+    begin = partial(batches_of_all_devices, backbone, points, images, settings, batch_size)
+    if n_full >= 2 * warm_up:
+        return _timed(begin(), seconds, skip=warm_up, count=n_full - warm_up)
+    for _ in begin():
+        pass
+    return _timed(begin(), seconds)
+
+
+def _timed(
+    batches: Generator[tuple[int, dict[str, np.ndarray]]],
+    seconds: float,
+    *,
+    skip: int = 0,
+    count: int | None = None,
+) -> SampledRate:
+    """Return the rate of `count` batches behind the first `skip`, or of as many as time allows."""
     with contextlib.closing(batches):
         for _ in range(skip):
             next(batches)
         done, start = 0, time.perf_counter()
-        for _, features in batches:
+        for _, features in islice(batches, count):
             done += len(next(iter(features.values())))
             if time.perf_counter() - start >= seconds:
                 break

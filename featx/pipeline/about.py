@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
-import os
 import platform
 import shlex
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.analysis.data_facts import duplicates, leaks
 from featx.evaluate import SCHEMA_VERSION, DatasetRecord, EnvironmentRecord, SplitRecord
-from featx.fetch import file_digest
 from featx.machine import cpu_name, n_cpus, versions
+from featx.pipeline.input_marks import InputMarks, input_marks
 from featx.recipes import PLACES, flag, has_effect
 
 if TYPE_CHECKING:
@@ -28,7 +25,12 @@ _FILES = ("weights", "dataset")
 
 
 def about_run(
-    recipe: Recipe, device: str, *, numerics: str = "", command: str = ""
+    recipe: Recipe,
+    device: str,
+    *,
+    numerics: str = "",
+    command: str = "",
+    marks: InputMarks | None = None,
 ) -> dict[str, Any]:
     """Return the fields that records of every kind share.
 
@@ -41,6 +43,8 @@ def about_run(
         How the network computed, in words.
     command : str
         What repeats it. Default: `repeat_command`.
+    marks : InputMarks, optional
+        Of the files as they were when they were read. Default: as they are now.
     """
     from featx import __version__
 
@@ -52,7 +56,7 @@ def about_run(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "recipe": portable_settings(recipe)
         | ({"published": recipe.published} if recipe.published else {}),
-        "inputs_digest": inputs_digest(recipe),
+        "inputs_digest": (marks or input_marks(recipe)).digest,
         "environment": EnvironmentRecord(
             python=platform.python_version(),
             platform=platform.system() + " " + platform.machine(),
@@ -68,50 +72,6 @@ def portable_settings(recipe: Recipe) -> dict[str, Any]:
     """Return what was set in a recipe, without the places of this machine."""
     settings = {k: v for k, v in recipe.settings().items() if k not in PLACES or k == "name"}
     return {k: _without_folder(v) if _names_file(k, v) else v for k, v in settings.items()}
-
-
-def inputs_digest(recipe: Recipe) -> str:
-    """Return a mark of the files a run reads: a file by its content, a folder by its files.
-
-    A record tells no folder of this machine, so that it could not tell two files of one name
-    apart. A file counts wherever it lies and however new its copy is. A folder's files count by
-    name, length and time of change: to read all photos for a mark would take longer than many runs.
-    """
-    parts = []
-    for text in (recipe.dataset, recipe.weights, recipe.backbone, recipe.network):
-        kind, _, place = str(text or "").rpartition(":")
-        path = Path(place).expanduser()
-        if place and path.is_file():
-            stat = path.stat()
-            parts.append(_content_digest(path.resolve(), stat.st_size, stat.st_mtime_ns))
-        elif place and path.is_dir() and ("/" in place or (kind and text == recipe.dataset)):
-            parts.append(_folder_digest(path.resolve()))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] if parts else ""
-
-
-@lru_cache(maxsize=64)
-def _content_digest(path: Path, size: int, changed: int) -> str:
-    """Return the digest of a file's content, read once while its length and time stay the same."""
-    return file_digest(path)
-
-
-def _folder_digest(folder: Path) -> str:
-    """Return a digest of the names, lengths and times of a folder's files."""
-    found = sorted(
-        f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}"
-        for at, _, names in os.walk(folder)
-        for path in (Path(at) / name for name in names)
-        if (stat := _stat(path)) is not None
-    )
-    return hashlib.sha256("\n".join([str(folder), *found]).encode()).hexdigest()
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    """Return a file's facts, None for one that is gone or a link to nothing."""
-    try:
-        return path.stat()
-    except OSError:
-        return None
 
 
 def _without_folder(text: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featx.errors import BudgetExceeded
+from featx.errors import FeatxError, UsageError
 from featx.evaluate import RunRecord, TrainingRecord
 from featx.extraction import sample_rate
+from featx.machine import cpu_name, device_names, n_cpus
 from featx.pipeline.linear_first import frozen_part
 from featx.pipeline.prepare import prepare_fit
-from featx.pipeline.train_inputs import cached_part
+from featx.pipeline.train_inputs import part_in_front
 from featx.pipeline.train_prepare import prepare_training
 from featx.progress import SILENT, Progress
+from featx.recipes.recipe import SHARED
+from featx.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +27,8 @@ Result = RunRecord | TrainingRecord
 
 # A rate of a few images that were left tells of what it takes to begin.
 _LEAST_SHARE = 0.5
-# What else decides how fast a frozen network's features are.
-_SAME_PASS = ("backbone", "network", "weights", "image_size", "precision", "device")
+# What both modes are told, and does not change how fast a frozen network's features come.
+_OWN = {"name", "description", "batch_size", "exhibits", "map_method", "memory_budget", "rebuild"}
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,33 @@ class Extraction:
 
     Attributes
     ----------
-    images_per_s : float
+    images_per_s : float or None
+        None where it could not be measured.
     sampled : int
         0 where the run itself extracted them; else how many images the rate was measured on
-        afterwards, since the features were in the cache.
+        afterwards, since the features came from the cache.
+    problem : str
+        Why it could not be measured.
     """
 
-    images_per_s: float
+    images_per_s: float | None
     sampled: int = 0
+    problem: str = ""
 
     @property
     def note(self) -> str:
-        """What a record says of a rate that was measured afterwards; empty otherwise."""
+        """What a record says of a rate that was measured afterwards, or not at all; else empty."""
+        if self.images_per_s is None:
+            return (
+                "The features came from the cache, and what extracting them takes could not be "
+                f"measured, so that times leave it out: {self.problem}"
+            )
         if not self.sampled:
             return ""
         return (
-            "The features were in the cache: extracting them is counted at "
-            f"{self.images_per_s:.3g} images/s, measured for this table on {self.sampled:,} "
-            "images."
+            "The features came from the cache: extracting them is counted at "
+            f"{self.images_per_s:.3g} images/s, measured for this table on "
+            f"{counted(self.sampled, 'image', 'images')}."
         )
 
 
@@ -61,21 +73,22 @@ def extraction_rates(
     """Return how fast the features of those runs come that learn from features, by run name.
 
     A run that extracted most of its images knows it. Of LP-FT's and of a frozen network's features,
-    which are the same, the one that comes second finds them in the cache: the other's rate holds
-    for both. Where nobody has extracted them, some images are.
+    which are the same, the one that comes second finds them in the cache: one rate holds for both.
+    Where nobody has extracted them, some images are.
     """
-    measured = {recipe.run_name: _measured(record) for recipe, record in runs}
-    found: dict[str, Extraction] = {}
+    groups: list[list[tuple[Recipe, Result]]] = []
     for recipe, record in runs:
-        if not _learns_from_features(record):
-            continue
-        rates = (
-            measured[other.run_name]
-            for other, of in runs
-            if other is recipe or (_same_features(recipe, other) and _learns_from_features(of))
-        )
-        rate = measured[recipe.run_name] or next(filter(None, rates), None)
-        found[recipe.run_name] = Extraction(rate) if rate else _sampled(recipe, progress)
+        if _learns_from_features(record):
+            same = (group for group in groups if _same_features(group[0][0], recipe))
+            group = next(same, None)
+            if group is None:
+                groups.append(group := [])
+            group.append((recipe, record))
+    found: dict[str, Extraction] = {}
+    for group in groups:
+        rate = next(filter(None, (_measured(record) for _, record in group)), None)
+        extraction = Extraction(rate) if rate else _sampled(*group[0], progress)
+        found |= {recipe.run_name: extraction for recipe, _ in group}
     return found
 
 
@@ -95,7 +108,8 @@ def reading_seconds(record: Result, extraction: Extraction | None) -> float:
     """
     needed = _n_needed(record)
     share = needed / sum(split.n for split in record.dataset.splits.values())
-    extracting = needed / extraction.images_per_s if extraction else 0.0
+    rate = extraction.images_per_s if extraction else None
+    extracting = needed / rate if rate else 0.0
     return extracting + share * record.timing.get("read_s", 0.0)
 
 
@@ -121,32 +135,48 @@ def _n_needed(record: Result) -> int:
 
 def _same_features(one: Recipe, other: Recipe) -> bool:
     """Return whether two trainings of a frozen network's head, or LP-FT, use the same features."""
-    trained = {"frozen", "lp-ft"}
-    return {one.mode, other.mode} <= trained and all(
-        getattr(one, field) == getattr(other, field) for field in _SAME_PASS
+    fields = {"network", *SHARED} - _OWN
+    return {one.mode, other.mode} <= {"frozen", "lp-ft"} and all(
+        getattr(one, field) == getattr(other, field) for field in fields
     )
 
 
-def _sampled(recipe: Recipe, progress: Progress) -> Extraction:
-    """Measure the rate of a run whose features were all in the cache."""
+def _sampled(recipe: Recipe, record: Result, progress: Progress) -> Extraction:
+    """Measure the rate of a run whose features were in the cache, if it can be.
+
+    A table of finished runs is never lost for that.
+    """
     progress.say(f"Measuring how fast the cached features of {recipe.run_name} are extracted.")
-    rate = _probe_rate(recipe) if recipe.task == "probe" else _frozen_rate(recipe)
+    ran = record.environment
+    try:
+        if (ran.cpu, ran.n_cpus) != (cpu_name(), n_cpus()):
+            raise UsageError(
+                f"the run was made on {ran.cpu}, {counted(ran.n_cpus, 'core', 'cores')}."
+            )
+        device = ran.device.partition(": ")[0]
+        rate = (_probe_rate if recipe.task == "probe" else _frozen_rate)(recipe, device)
+    except FeatxError as error:
+        return Extraction(None, problem=str(error))
     return Extraction(rate.images_per_s, rate.n_images)
 
 
-def _probe_rate(recipe: Recipe) -> SampledRate:
+def _probe_rate(recipe: Recipe, device: str) -> SampledRate:
     prepared = prepare_fit(recipe)
+    _check_device(device, device_names(prepared.settings.devices))
     split = prepared.dataset.splits["train"]
     return sample_rate(prepared.backbone, prepared.points, split, prepared.settings)
 
 
-def _frozen_rate(recipe: Recipe) -> SampledRate:
+def _frozen_rate(recipe: Recipe, device: str) -> SampledRate:
     prepared = prepare_training(recipe)
-    part = frozen_part(prepared)[1] if prepared.mode == "lp-ft" else cached_part(prepared)
-    if part is None:
-        raise BudgetExceeded(
-            f"The features of {recipe.run_name} no longer fit in the memory that is free, so that "
-            "their extraction cannot be measured. Free some, or give --memory-budget."
-        )
+    _check_device(device, device_names([prepared.device]))
+    part = frozen_part(prepared)[1] if prepared.mode == "lp-ft" else part_in_front(prepared)
+    # The record says that there was one, and the network is the same.
+    assert part is not None
     points = {part.point.module: part.point}
     return sample_rate(part.backbone, points, prepared.dataset.splits["train"], part.settings)
+
+
+def _check_device(ran_on: str, here: str) -> None:
+    if ran_on != here:
+        raise UsageError(f"the run was made on {ran_on}; here it would be {here}.")

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.errors import UsageError
+from featx.errors import BudgetExceeded, UsageError
+from featx.extraction import memory_budget_bytes
 from featx.heads import C_GRIDS, HeadCounter, fit_path, next_C, pick_C
-from featx.pipeline.train_inputs import cached_part, feature_inputs, images_to_extract
+from featx.pipeline.train_inputs import (
+    feature_bytes,
+    feature_inputs,
+    images_to_extract,
+    part_in_front,
+)
 from featx.progress import SILENT, Progress
 from featx.recipes import DEFAULT_C
+from featx.text import human_bytes
 from featx.training import make_learner
 
 if TYPE_CHECKING:
@@ -50,9 +57,19 @@ def linear_first(prepared: PreparedTraining, progress: Progress = SILENT) -> Lin
     ------
     UsageError
         For a network that cannot be cut in front of its head, or whose head is more than a layer.
+    BudgetExceeded
+        If the features do not fit in memory.
     """
     start = time.perf_counter()
     frozen, part = frozen_part(prepared)
+    budget = memory_budget_bytes(prepared.recipe.memory_budget)
+    if feature_bytes(frozen, part) > budget:
+        needed = human_bytes(feature_bytes(frozen, part))
+        raise BudgetExceeded(
+            f"Mode lp-ft fits the last layer on the features in front of it, which take {needed}; "
+            f"{human_bytes(budget)} may be used (--memory-budget). Use fewer images (--limit), or "
+            "--mode finetune."
+        )
     # Test images take no part in it.
     splits = ("train", "val")
     n_extracted = images_to_extract(frozen, part, splits=splits)
@@ -82,7 +99,7 @@ def frozen_part(prepared: PreparedTraining) -> tuple[PreparedTraining, CachedPar
         learner=make_learner(prepared.trainable, "frozen"),
         settings=replace(prepared.settings, augment=()),
     )
-    part = cached_part(frozen)
+    part = part_in_front(frozen)
     if part is None:
         raise UsageError(
             f"Mode lp-ft fits the last layer of a network on its features first, and "

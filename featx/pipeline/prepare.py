@@ -25,6 +25,7 @@ from featx.extraction import (
 )
 from featx.extraction.tuning import FREE
 from featx.machine import n_cpus, pick_devices
+from featx.pipeline.input_marks import InputMarks, dataset_mark, input_marks, weights_mark
 from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Prepared:
     points : dict of str to CutPoint
         By the cut's name as the recipe writes it, in order of execution.
     store : FeatureStore
+    marks : InputMarks
+        Of the files, as they were before they were read.
     tuning : Tuning or None
         What ``tune`` has measured.
     """
@@ -56,6 +59,7 @@ class Prepared:
     settings: Settings
     points: dict[str, CutPoint]
     store: FeatureStore
+    marks: InputMarks
     tuning: Tuning | None = None
 
 
@@ -98,10 +102,19 @@ class Plan:
     @property
     def images_to_extract(self) -> int:
         """Images that will go through the network."""
+        return sum(self._left().values())
+
+    def reaches(self, cut: str) -> bool:
+        """Return whether all images that will go through the network go as far as a cut."""
+        return self.images_to_extract == sum(self._left(cut).values())
+
+    def _left(self, cut: str | None = None) -> dict[str, int]:
+        """Return how many images of each split are to be extracted, at any cut or at one."""
         left: dict[str, int] = {}
         for item in self.sets:
-            left[item.split] = max(left.get(item.split, 0), item.n_rows - item.rows_done)
-        return sum(left.values())
+            if cut in (None, item.cut):
+                left[item.split] = max(left.get(item.split, 0), item.n_rows - item.rows_done)
+        return left
 
 
 # What decides which images there are, and which network; a network is built for a size.
@@ -147,6 +160,7 @@ def prepare(
     # What costs nothing to check comes before weights and images, which may be downloads.
     pick_devices(recipe.device)
     parse_pooling(recipe.pool)
+    marks = _marks(recipe, like)
     backbone = _backbone(recipe, like)
     for cut in recipe.cuts:
         backbone.check_cut(cut)
@@ -176,7 +190,19 @@ def prepare(
     store = FeatureStore(recipe.cache_path)
     tuning = _tuned(recipe, backbone, list(points.values()), settings, measure, progress)
     settings = tuning.settings if tuning else settings
-    return Prepared(recipe, dataset, backbone, settings, in_order, store, tuning)
+    return Prepared(recipe, dataset, backbone, settings, in_order, store, marks, tuning)
+
+
+def _marks(recipe: Recipe, like: Prepared | None) -> InputMarks:
+    """Return the marks of a recipe's files; what is taken over keeps the mark it was read with."""
+    if like is None:
+        return input_marks(recipe)
+    same_images = _same(recipe, like.recipe, _IMAGES)
+    same_network = _same(recipe, like.recipe, _NETWORK)
+    return InputMarks(
+        like.marks.dataset if same_images else dataset_mark(recipe.dataset),
+        like.marks.weights if same_network else weights_mark(recipe),
+    )
 
 
 def _backbone(recipe: Recipe, like: Prepared | None) -> Backbone:

@@ -49,7 +49,12 @@ def make_record(
     """
     recipe = prepared.recipe
     return RunRecord(
-        **about_run(recipe, device_names(prepared.settings.devices), numerics=_how(prepared)),
+        **about_run(
+            recipe,
+            device_names(prepared.settings.devices),
+            numerics=_how(prepared),
+            marks=prepared.marks,
+        ),
         dataset=dataset_record(prepared.dataset),
         backbone=_backbone_record(prepared),
         cuts=[_cut_record(prepared, cut, features[cut]) for cut in prepared.points],

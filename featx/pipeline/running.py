@@ -103,7 +103,8 @@ def _run(
     start = time.perf_counter()
     features = extract_all(prepared, progress, also=also)
     timing["extract_s"] = time.perf_counter() - start
-    if plan.images_to_extract:
+    # A pass that ends in front of the deepest cut tells nothing of what that one takes.
+    if plan.images_to_extract and plan.reaches(list(prepared.points)[-1]):
         timing["images_per_s"] = plan.images_to_extract / timing["extract_s"]
     start = time.perf_counter()
     fits = fit_cuts(

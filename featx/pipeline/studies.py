@@ -25,10 +25,10 @@ from featx.extraction import memory_budget_bytes
 from featx.machine import device_names, n_cpus, pick_device, pick_devices
 from featx.pipeline.about import (
     about_run,
-    inputs_digest,
     portable_settings,
     study_command,
 )
+from featx.pipeline.input_marks import InputMarks, dataset_mark, weights_mark
 from featx.pipeline.prepare import (
     check_writable,
     make_plan,
@@ -111,14 +111,23 @@ def _seconds_before(study: Study, finished: Mapping[str, Result]) -> float:
 
 def _finished(study: Study) -> Iterable[tuple[str, Result]]:
     """Yield the runs whose record is there and is of these very settings."""
+    marks: dict[str, str] = {}
     for member in study.members:
-        record = finished_record(member.recipe)
+        record = finished_record(member.recipe, marks)
         if record is not None:
             yield member.recipe.run_name, record
 
 
-def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
-    """Return the record of a run where it is there and is of these very settings."""
+def finished_record(
+    recipe: Recipe, marks: dict[str, str] | None = None
+) -> RunRecord | TrainingRecord | None:
+    """Return the record of a run where it is there and is of these very settings and files.
+
+    Parameters
+    ----------
+    marks : dict of str to str, optional
+        Marks of datasets by name, kept from one call to the next: a folder is listed once.
+    """
     if not (recipe.report_path / "results.json").is_file():
         return None
     try:
@@ -127,8 +136,13 @@ def finished_record(recipe: Recipe) -> RunRecord | TrainingRecord | None:
         return None
     if not isinstance(record, (RunRecord, TrainingRecord)):
         return None
-    same = _compared(record.recipe) == _compared(portable_settings(recipe))
-    return record if same and record.inputs_digest == inputs_digest(recipe) else None
+    if _compared(record.recipe) != _compared(portable_settings(recipe)):
+        return None
+    marks = {} if marks is None else marks
+    if recipe.dataset not in marks:
+        marks[recipe.dataset] = dataset_mark(recipe.dataset)
+    now = InputMarks(marks[recipe.dataset], weights_mark(recipe))
+    return record if record.inputs_digest == now.digest else None
 
 
 def _compared(settings: dict[str, Any]) -> dict[str, Any]:

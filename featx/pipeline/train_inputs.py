@@ -66,10 +66,23 @@ class CachedPart:
 
 
 def cached_part(prepared: PreparedTraining) -> CachedPart | None:
-    """Return where the frozen part's features can be cut off, if they can.
+    """Return where the frozen part's features can be cut off, if they can and fit in memory."""
+    part = part_in_front(prepared)
+    budget = memory_budget_bytes(prepared.recipe.memory_budget)
+    return part if part is not None and feature_bytes(prepared, part) <= budget else None
 
-    They cannot where nothing is frozen, where images are augmented, where the network has another
-    way around the cut, or where they would not fit the memory budget.
+
+def feature_bytes(prepared: PreparedTraining, part: CachedPart) -> int:
+    """Return the memory that the features of all images take, in float32."""
+    n_rows = sum(len(split) for split in prepared.dataset.splits.values())
+    return 4 * n_rows * part.point.n_flat
+
+
+def part_in_front(prepared: PreparedTraining) -> CachedPart | None:
+    """Return the frozen part in front of what is trained, if its features can be cut off.
+
+    They cannot where nothing is frozen, where images are augmented, or where the network has
+    another way around the cut.
     """
     learner, trainable = prepared.learner, prepared.trainable
     if learner.frozen_up_to is None or prepared.settings.augment:
@@ -77,9 +90,6 @@ def cached_part(prepared: PreparedTraining) -> CachedPart | None:
     from featx.backbones import Backbone
     from featx.backbones.probe import kind_and_shape, modules_up_to
     from featx.errors import FeatxError
-
-    n_rows = sum(len(split) for split in prepared.dataset.splits.values())
-    budget = memory_budget_bytes(prepared.recipe.memory_budget)
 
     found = trainable.trace
     last = found.seen[learner.frozen_up_to].order
@@ -114,8 +124,6 @@ def cached_part(prepared: PreparedTraining) -> CachedPart | None:
                 point = cut_points(backbone, [module], settings)[module]
             except FeatxError:
                 continue
-            if 4 * n_rows * point.n_flat > budget:
-                return None
             output = found.seen[module].output
             assert output is not None
             kind, _, nhwc = kind_and_shape(

@@ -9,6 +9,7 @@ from featx.data import FileImages, load_dataset, resolve_crop
 from featx.errors import DataError, RecipeError, UsageError, quoted
 from featx.extraction import memory_budget_bytes
 from featx.machine import n_cpus, pick_device, pick_precision
+from featx.pipeline.input_marks import InputMarks, input_marks
 from featx.pipeline.prepare import check_writable
 from featx.recipes import DEFAULT_LR, DEFAULT_TRAIN_BATCH
 from featx.training import (
@@ -52,6 +53,8 @@ class PreparedTraining:
     device : torch.device
     images : dict of str to Tensor
         Resized images that were needed to prepare (their statistics normalize them), by split.
+    marks : InputMarks
+        Of the files, as they were before they were read.
     """
 
     recipe: Recipe
@@ -64,6 +67,7 @@ class PreparedTraining:
     input_size: tuple[int, int]
     device: torch.device
     images: dict[str, torch.Tensor]
+    marks: InputMarks
 
     @property
     def labels(self) -> list[int]:
@@ -114,6 +118,7 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
     mode = recipe.training_mode
     settings = train_settings(recipe, mode)
     check_writable(recipe.report_path)
+    marks = input_marks(recipe)
     dataset = load_dataset(
         recipe.dataset,
         data_dir=recipe.data_dir,
@@ -152,7 +157,17 @@ def prepare_training(recipe: Recipe) -> PreparedTraining:
     learner = make_learner(trainable, mode, recipe.from_cut)
     preprocess, images = _preprocess(recipe, dataset, trainable.preprocess, side, size, device)
     return PreparedTraining(
-        recipe, dataset, trainable, learner, mode, settings, preprocess, size, device, images
+        recipe,
+        dataset,
+        trainable,
+        learner,
+        mode,
+        settings,
+        preprocess,
+        size,
+        device,
+        images,
+        marks,
     )
 
 

@@ -29,6 +29,7 @@ from featx.report.text import (
     Style,
     accuracy_text,
     ranked_rows,
+    rate_label,
 )
 from featx.report.training_text import (
     MODE_NAMES,
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         "count": human_count,
         "bytes": human_bytes,
         "seconds": human_seconds,
+        "rate": rate_label,
         "split": lambda name: SPLIT_NAMES.get(name, name),
         "head": lambda name: HEAD_NAMES.get(name, name),
         "accuracy": accuracy_text,

@@ -50,6 +50,19 @@ def measured_text(split: str, metrics: SplitMetrics) -> str:
     )
 
 
+def rate_label(name: str) -> str:
+    """Return what a rate of a record's timing is called.
+
+    Examples
+    --------
+    >>> rate_label("images_per_s"), rate_label("extract_images_per_s")
+    ('images per second', 'images extracted per second')
+    """
+    what = name.removesuffix("_per_s")
+    done = what.removeprefix("extract_")
+    return f"{done} per second" if done == what else f"{done} extracted per second"
+
+
 def evaluated_splits(splits: Mapping[str, SplitMetrics]) -> list[str]:
     """Return the splits that an answer states: test, validation, or what there is instead."""
     return [split for split in ("test", "val") if split in splits] or list(splits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_times_are_those_from_images_to_the_model(tmp_path: Path) -> None:
         C="auto",
     )
     record = featx.run(recipe)
-    assert not any("in the cache" in note for note in record.notes)
+    assert not any("from the cache" in note for note in record.notes)
     by_name = {a.name: a for a in record.approaches}
     runs = {
         run.recipe.run_name: read_record(run.recipe.report_path) for run in compared_runs(recipe)
@@ -152,7 +153,7 @@ def test_of_cached_features_the_rate_is_measured(tmp_path: Path, monkeypatch) ->
         "limit": {"train": 10, "val": 5, "test": 5},
     }  # fmt: skip
     first = featx.run(comparison(tmp_path, **settings))
-    assert not any("in the cache" in note for note in first.notes)
+    assert not any("from the cache" in note for note in first.notes)
     # The frozen network, which comes second, takes LP-FT's rate.
     runs = tmp_path / "reports" / "all" / "runs"
     rate = read_record(runs / "lp-ft").timing["extract_images_per_s"]
@@ -169,18 +170,71 @@ def test_of_cached_features_the_rate_is_measured(tmp_path: Path, monkeypatch) ->
 
     monkeypatch.setattr(costs, "sample_rate", sampled)
     again = featx.run(comparison(tmp_path, name="again", **settings))
-    # A place before the head, for LP-FT and the frozen network; the cuts, for the probes.
-    assert asked[-1] == (["layer1", "layer2"], n["train"])
-    assert len(asked) == 3
+    # The place before the head, once for LP-FT and the frozen network; the cuts of the probes.
+    assert [(len(points), rows) for points, rows in asked] == [(1, n["train"]), (2, n["train"])]
+    assert asked[-1][0] == ["layer1", "layer2"]
     by_name = {a.name: a for a in again.approaches}
     for name in ("frozen", "probe layer1", "probe layer2"):
         assert by_name[name].extract_s == pytest.approx(needed / 40.0)
     assert by_name["lp-ft"].extract_s > needed / 40.0
-    (note,) = (note for note in again.notes if "in the cache" in note)
+    (note,) = (note for note in again.notes if "from the cache" in note)
     assert note == (
-        "lp-ft, frozen, probe: The features were in the cache: extracting them is counted at 40 "
+        "lp-ft, frozen, probe: The features came from the cache: extracting them is counted at 40 "
         "images/s, measured for this table on 60 images."
     )
+    # Settings of its own may make another rate of it.
+    asked.clear()
+    own = {"per_approach": {"frozen": {"threads": 1}}}
+    featx.run(comparison(tmp_path, name="own", **{**settings, **own}))
+    assert len(asked) == 3
+
+
+def test_a_rate_that_cannot_be_measured_costs_no_table(tmp_path: Path, monkeypatch) -> None:
+    settings = {"approaches": ["lp-ft"], "epochs": 1, "per_approach": {}, "cuts": ()}
+    recipe = comparison(tmp_path, **settings)
+    featx.run(recipe)
+    run = recipe.report_path / "runs" / "lp-ft" / "results.json"
+    record = json.loads(run.read_text())
+    del record["timing"]["extract_images_per_s"]
+    (n_cpus,) = {record["environment"]["n_cpus"]}
+
+    def again(**environment: object) -> tuple[float, str]:
+        changed = {**record["environment"], **environment}
+        run.write_text(json.dumps({**record, "environment": changed}))
+        table, _ = run_comparison(recipe)
+        (note,) = (note for note in table.notes if "from the cache" in note)
+        return table.approaches[0].extract_s, note
+
+    took, note = again()
+    assert "images/s, measured" in note
+    for environment, reason in (
+        ({"n_cpus": n_cpus + 30}, f"the run was made on {record['environment']['cpu']}, "
+                                  f"{n_cpus + 30} cores."),
+        ({"device": "cuda:0 (NVIDIA H100): fp32"},
+         "the run was made on cuda:0 (NVIDIA H100); here it would be cpu."),
+    ):  # fmt: skip
+        without, note = again(**environment)
+        assert without < took
+        assert note.startswith("lp-ft: The features came from the cache, and what extracting")
+        assert note.endswith(f"so that times leave it out: {reason}")
+
+    def fails(*args: object) -> None:
+        raise FeatxError("Out of memory on cpu.")
+
+    monkeypatch.setattr(costs, "sample_rate", fails)
+    assert again()[1].endswith("leave it out: Out of memory on cpu.")
+
+
+def test_a_pass_that_ends_before_the_deepest_cut_tells_no_rate(tmp_path: Path) -> None:
+    settings = {"approaches": ["probe"], "per_approach": {}}
+    featx.run(comparison(tmp_path, **settings, cuts=["layer3"]))
+    record = featx.run(comparison(tmp_path, **settings, name="more", cuts=["layer1", "layer3"]))
+    probe = read_record(tmp_path / "reports" / "more" / "runs" / "probe")
+    assert "images_per_s" not in probe.timing
+    assert any("images/s, measured" in note for note in record.notes)
+    # Both go through the network to an end behind what is cached.
+    featx.run(comparison(tmp_path, **settings, name="deep", cuts=["layer1", "layer4"]))
+    assert "images_per_s" in read_record(tmp_path / "reports" / "deep" / "runs" / "probe").timing
 
 
 def test_a_part_of_the_network_that_stays_frozen_has_a_measured_rate_too(tmp_path: Path) -> None:
@@ -190,8 +244,8 @@ def test_a_part_of_the_network_that_stays_frozen_has_a_measured_rate_too(tmp_pat
     }  # fmt: skip
     first = featx.run(comparison(tmp_path, **settings))
     again = featx.run(comparison(tmp_path, name="again", **settings))
-    assert not any("in the cache" in note for note in first.notes)
-    (note,) = (note for note in again.notes if "in the cache" in note)
+    assert not any("from the cache" in note for note in first.notes)
+    (note,) = (note for note in again.notes if "from the cache" in note)
     n = {name: split.n for name, split in again.dataset.splits.items()}
     rate = float(note.partition("counted at ")[2].partition(" ")[0])
     (row,) = again.approaches

@@ -213,6 +213,29 @@ def test_lp_ft_begins_with_the_head_that_a_logistic_regression_finds(tmp_path: P
     np.testing.assert_allclose(ours, expected, atol=5e-3)
 
 
+def test_the_head_of_lp_ft_heeds_the_memory_budget(tmp_path: Path, monkeypatch) -> None:
+    from featx.pipeline import linear_first
+
+    recipe = training(tmp_path, **LP_FT, epochs=1, memory_budget=10**9)
+    asked = []
+    real = linear_first.fit_path
+
+    def fit_path(*args, memory_bytes, **settings):
+        asked.append(memory_bytes)
+        return real(*args, memory_bytes=memory_bytes, **settings)
+
+    monkeypatch.setattr(linear_first, "fit_path", fit_path)
+    linear_first.linear_first(prepare_training(recipe))
+    assert set(asked) == {10**9}
+    # 40 images of 512 values of four bytes.
+    tight = prepare_training(training(tmp_path, **LP_FT, memory_budget=100_000, name="tight"))
+    n = sum(len(split) for split in tight.dataset.splits.values())
+    with pytest.raises(BudgetExceeded, match=r"lp-ft .*take .*; 100 kB may be used") as caught:
+        linear_first.linear_first(tight)
+    assert 4 * n * 512 > 100_000
+    assert "--mode finetune" in str(caught.value)
+
+
 def test_the_head_of_lp_ft_tries_larger_C_while_the_largest_is_the_best(monkeypatch) -> None:
     from featx.pipeline.linear_first import _chosen, _notes
 

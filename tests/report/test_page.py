@@ -566,7 +566,10 @@ def test_a_flag_in_a_note_stays_in_one_piece() -> None:
     hostile = str(sentence('<i title="--x"> --y" onload=1'))
     assert hostile.count("<") == hostile.count("</") * 2 == 6
     assert "&lt;i title=&#34;" in hostile
-    # One that is shortened holds no markup in an attribute.
-    assert "title" not in sentence("--flag " * 1000)
+    # One that is shortened is whole in its title, without markup; what is no flag may be broken.
+    long = str(sentence("--flag " * 1000))
+    assert long.count("--flag") > 1000
+    assert "span" not in long
+    assert "span" not in sentence("--" + "n" * 200)
     record = simple_record().model_copy(update={"notes": ["Extend the list with --C."]})
     assert '<span class="flag">--C</span>.' in page_of(record)

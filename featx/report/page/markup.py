@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LONGEST_SHOWN = 60
 _ONE_LINE = 44
+_LONGEST_SENTENCE = 2000
 _LONGEST_KEPT = 20_000
 # Marks around a name within a sentence. `plain` lets no such character through.
 _BEGIN, _END = "\ue000", "\ue001"
@@ -27,7 +28,8 @@ _NUMBER = re.compile(
     r"(?:NOT converged, )?(?:gap )?<?([+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
     r"(?: ?([kMGTPE])?B?)?(?: [(/].*)?"
 )
-_FLAG = re.compile(r"(?<![\w-])--[A-Za-z][\w-]*")
+# Longer than any flag there is: a line may break in it.
+_FLAG = re.compile(r"(?<![\w-])--[A-Za-z][\w-]{0,40}(?![\w-])")
 _TIME = re.compile(r"\d[\d.]* (?:s|min|h)(?: \d+ (?:s|min))?")
 
 
@@ -59,7 +61,10 @@ def sentence(text: object) -> Markup:
     >>> print(sentence("Give --C or --max-iter."))
     <bdi>Give <span class="flag">--C</span> or <span class="flag">--max-iter</span>.</bdi>
     """
-    escaped = str(escape(plain(str(text), 2000)))
+    full = kept(text)
+    if len(full) > _LONGEST_SENTENCE:
+        return name(full, _LONGEST_SENTENCE)
+    escaped = str(escape(full))
     return Markup("<bdi>{}</bdi>").format(
         Markup(_FLAG.sub(r'<span class="flag">\g<0></span>', escaped))  # of word characters alone
     )

@@ -39,6 +39,7 @@ from featx.report.text import (
     accuracy_text,
     convergence_text,
     ranked_rows,
+    rate_label,
     share_text,
 )
 from featx.report.training_text import (
@@ -294,7 +295,7 @@ def _pairs(caption: str, values: Mapping[str, Any]) -> Table:
 
 def _timing(name: str, value: float) -> tuple[str, str]:
     if name.endswith("_per_s"):
-        return f"{name.removesuffix('_per_s')} per second", human_count(value)
+        return rate_label(name), human_count(value)
     did = name.removesuffix("_s")
     return _TIMES.get(did, f"time to {did}"), human_seconds(value)
 
