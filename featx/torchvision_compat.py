@@ -5,16 +5,21 @@ Its import then fails with ``RuntimeError: operator torchvision::nms does not ex
 ``torchvision/_meta_registrations.py`` registers shape functions for operators that were never
 declared. featx uses none of them. So on that very error, and on no other, the missing operators are
 declared without a kernel and the import is tried again; calling one of them still fails. Where
-torchvision imports by itself nothing is touched.
+torchvision imports by itself no operator is touched.
+
+torchvision also imports torch's compiler, for a function that only pooling boxes calls: a second of
+every start. A stand-in that imports it when something of it is asked for is there meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +27,8 @@ from typing import Any
 
 _MISMATCH = re.compile(r"operator torchvision::\w+ does not exist")
 _REGISTRATION = re.compile(r"""register_fake\(\s*["']torchvision::(\w+)["']""")
+
+_COMPILER = "torch._dynamo.utils"
 
 _lock = threading.RLock()
 # Declarations last as long as the Library object that made them.
@@ -58,7 +65,7 @@ def import_torchvision() -> ModuleType:
     Exception
         Whatever importing torchvision raises, unless it is the missing-operator error.
     """
-    with _lock:
+    with _lock, _compiler_left_out():
         try:
             return importlib.import_module("torchvision")
         except RuntimeError as error:
@@ -67,6 +74,35 @@ def import_torchvision() -> ModuleType:
         _forget_half_imported()
         _declare_missing_operators()
         return importlib.import_module("torchvision")
+
+
+@contextlib.contextmanager
+def _compiler_left_out() -> Iterator[None]:
+    """Let ``torch._dynamo.utils`` be imported in name only, while the ``with`` block lasts."""
+    if _COMPILER in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(_COMPILER)
+
+    def real(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            # The import itself asks: is it a package?
+            raise AttributeError(attribute)
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
+        return getattr(importlib.import_module(_COMPILER), attribute)
+
+    def is_compile_supported(device_type: str) -> bool:
+        return bool(real("is_compile_supported")(device_type))
+
+    # torchvision takes the function; whoever asks for anything else gets it from the module itself.
+    vars(stand_in).update(is_compile_supported=is_compile_supported, __getattr__=real)
+    sys.modules[_COMPILER] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
 
 
 def import_timm() -> ModuleType:

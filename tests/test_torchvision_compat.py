@@ -163,3 +163,42 @@ def test_health_names_the_version_that_imports_here(monkeypatch: pytest.MonkeyPa
     health = compat.torchvision_health()
     assert not health.ok
     assert "ImportError: no such thing" in health.detail
+
+
+def test_the_compiler_is_imported_when_it_is_asked_for() -> None:
+    out = run("""
+        import importlib, sys
+        import featx
+        from featx.torchvision_compat import import_torchvision
+        import_torchvision()
+        featx.load_backbone("resnet18", "none").cut_points((32, 32))
+        print("torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules)
+        # What torchvision has taken is what torch has.
+        taken = importlib.import_module("torchvision.ops.roi_align").is_compile_supported
+        print(taken("cpu"))
+        from torch._dynamo import utils
+        print(utils.is_compile_supported("cpu"), utils.is_compile_supported is taken)
+    """)
+    before, taken, real = out.splitlines()
+    assert before == "False False"
+    assert real == f"{taken} False"
+
+
+def test_whoever_asks_for_more_of_the_compiler_gets_it_meanwhile(tmp_path: Path) -> None:
+    fake_torchvision(
+        tmp_path,
+        HEALTHY
+        + "from torch._dynamo.utils import is_compile_supported, counters\n"
+        + "import torch._dynamo\n",
+    )
+    out = run(
+        """
+        from featx.torchvision_compat import import_torchvision
+        found = import_torchvision()
+        import torch._dynamo.utils
+        print(torch._dynamo.utils.counters is found.counters)
+        print(torch._dynamo.utils.__file__ is not None)
+        """,
+        path=tmp_path,
+    )
+    assert out.split() == ["True", "True"]

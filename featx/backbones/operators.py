@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 Before = Callable[[list[Any]], None]
 After = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]
@@ -41,10 +44,61 @@ def watching_operators(
             kwargs = kwargs or {}
             if before is not None:
                 before(tree_leaves((args, kwargs)))
-            output = func(*args, **kwargs)
+            output = _shapes_of(func, args, kwargs)
+            if output is None:
+                output = func(*args, **kwargs)
             if after is not None:
                 after(func, args, kwargs, output)
             return output
 
     with Watch():
         yield
+
+
+def _shapes_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return what some operators of networks put out on the meta device; None for all else.
+
+    torch has the same rules, in Python that imports the compiler for them, which takes a second.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    rules: dict[Any, Callable[..., Any]] = {
+        aten.native_batch_norm.default: _batch_norm,
+        aten.native_layer_norm.default: _layer_norm,
+        aten.mean.dim: _mean,
+        aten.addmm.default: _addmm,
+    }
+    rule = rules.get(func)
+    is_meta = rule is not None and isinstance(args[0], torch.Tensor) and args[0].is_meta
+    return rule(*args, **kwargs) if rule is not None and is_meta else None
+
+
+def _batch_norm(
+    x: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Return the output, and in eval mode an empty mean and an empty deviation."""
+    import torch
+
+    return None if training else (torch.empty_like(x), x.new_empty(0), x.new_empty(0))
+
+
+def _layer_norm(
+    x: torch.Tensor, normalized: Sequence[int], *_: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the output, and the mean and deviation of each row."""
+    n_outer = x.dim() - len(normalized)
+    moments = [*x.shape[:n_outer], *[1] * len(normalized)]
+    return x.new_empty(x.shape), x.new_empty(moments), x.new_empty(moments)
+
+
+def _mean(
+    x: torch.Tensor, dim: Sequence[int] | None, keepdim: bool = False, **_: Any
+) -> torch.Tensor:
+    over = {d % x.dim() for d in (range(x.dim()) if dim is None or not dim else dim)}
+    sizes = [1 if d in over else n for d, n in enumerate(x.shape) if keepdim or d not in over]
+    return x.new_empty(sizes)
+
+
+def _addmm(_: torch.Tensor, x: torch.Tensor, y: torch.Tensor, **__: Any) -> torch.Tensor:
+    return x.new_empty(x.shape[0], y.shape[1])
