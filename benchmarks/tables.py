@@ -62,7 +62,7 @@ def d1_table() -> str:
 
 def _accuracies(record: RunRecord, cut: str) -> list[str]:
     result = next(result for result in record.results if result.cut == cut)
-    mark = "" if result.converged else " *"
+    mark = "" if result.converged else " (not converged)"
     return [f"{result.accuracy[split]:.3f}{mark}" for split in ("val", "test")]
 
 
