@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,10 +187,23 @@ def prepare(
     )
     points = cut_points(backbone, recipe.cuts, settings)
     in_order = dict(sorted(points.items(), key=lambda item: item[1].order))
+    for note in repeated_values(in_order):
+        progress.warn(note)
     store = FeatureStore(recipe.cache_path)
     tuning = _tuned(recipe, backbone, list(points.values()), settings, measure, progress)
     settings = tuning.settings if tuning else settings
     return Prepared(recipe, dataset, backbone, settings, in_order, store, marks, tuning)
+
+
+def repeated_values(points: Mapping[str, CutPoint]) -> list[str]:
+    """Return a sentence for each cut that a grid makes more values of than its map holds."""
+    return [
+        f"{cut}: {point.pool} makes {point.n_pooled:,} values an image of a map that holds "
+        f"{point.n_flat:,} ({' x '.join(map(str, point.shape))}), so that values repeat: flatten "
+        "keeps all there is."
+        for cut, point in points.items()
+        if point.n_pooled > point.n_flat and point.pool.startswith("grid")
+    ]
 
 
 def _marks(recipe: Recipe, like: Prepared | None) -> InputMarks:

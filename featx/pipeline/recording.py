@@ -18,6 +18,7 @@ from featx.evaluate import (
 )
 from featx.machine import device_names
 from featx.pipeline.about import about_run, dataset_record, image_notes
+from featx.pipeline.prepare import repeated_values
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
@@ -177,6 +178,7 @@ def _notes(prepared: Prepared, fits: Mapping[str, CutFit]) -> list[str]:
             "usual practice is the training set's for all (--standardize train); a saved head "
             "carries the training set's scaler."
         )
+    notes += repeated_values(prepared.points)
     notes += image_notes(recipe, prepared.dataset)
     for cut, fitted in fits.items():
         notes += [f"{cut}: {message}" for message in fitted.fit.messages]

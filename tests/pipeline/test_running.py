@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from training_runs import Ears
 
 import featx
 from featx.backbones import Capture
@@ -388,3 +389,16 @@ def test_the_report_folder_holds_everything(places) -> None:
     names = {path.name for path in folder.iterdir()}
     assert {"results.json", "results.csv", "report.md", "figures", "heads"} <= names
     assert list((folder / "figures").glob("*.png"))
+
+
+def test_a_grid_finer_than_the_map_is_said(places) -> None:
+    ears = Ears()
+    # At 32 px layer3 is a map of 2 x 2, layer4 of 1 x 1.
+    recipe = make(places, name="fine", pool="grid:2", cuts=["layer3", "layer4"])
+    record = featx.run(recipe, progress=ears)
+    (note,) = (note for note in record.notes if "values repeat" in note)
+    assert note == (
+        "layer4: grid:2 makes 2,048 values an image of a map that holds 512 (512 x 1 x 1), so that "
+        "values repeat: flatten keeps all there is."
+    )
+    assert note in ears.said
