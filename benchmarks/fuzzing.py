@@ -35,7 +35,11 @@ sys.path.insert(0, str(REPO / "tests" / "hostile"))
 
 from fuzz_loaders import Loader, make_loaders  # noqa: E402
 
+import featx  # noqa: E402
 from featx.errors import FeatxError  # noqa: E402
+
+# A checkout may be called featx too: its benchmarks are not the package.
+PACKAGE = Path(featx.__file__).parent
 
 FileOf = Callable[[int], bytes]
 
@@ -95,7 +99,7 @@ def read_one(loader: Loader, folder: Path, data: bytes, watch: Watch) -> list[st
         own = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
-            if "/featx/" in frame.filename
+            if Path(frame.filename).is_relative_to(PACKAGE)
         ]
         where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "the harness"
         return [f"{type(error).__name__} at {where}", traceback.format_exc()]
