@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featx.backbones.pooling import parse_pooling
 from featx.cache.locks import computing
-from featx.extraction.forward import is_out_of_memory, out_of_memory
+from featx.extraction.forward import with_batches_that_fit
 from featx.extraction.planning import feature_key, plan_split
 from featx.extraction.processes import batches_of_all_devices
 from featx.extraction.settings import Settings, cut_points
@@ -17,7 +17,7 @@ from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
-    from featx.cache import FeatureSet, FeatureStore
+    from featx.cache import FeatureKey, FeatureSet, FeatureStore
     from featx.data import Split
 
 
@@ -107,28 +107,28 @@ def _compute(
     progress: Progress,
 ) -> dict[str, FeatureSet]:
     """Compute what is missing, with smaller batches where memory is short."""
-    found: dict[str, FeatureSet] = {}
-    sizes = settings.batch_sizes()
-    for size in sizes if missing else []:
-        keys = [feature_key(backbone, split, settings, point, size) for point in missing.values()]
-        begun = {key for key in keys if not rebuild and store.progress(key)}
-        try:
-            found |= _write_split(
-                backbone, missing, split, store, settings,
-                batch_size=size, rebuild=rebuild, progress=progress,
-            )  # fmt: skip
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if size == sizes[-1]:
-                raise out_of_memory(size, settings) from error
-            # What this attempt began will not be gone on with; what an earlier run published stays.
-            for key in keys:
-                if key not in begun:
-                    store.remove(key)
-            progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
-    return found
+    if not missing:
+        return {}
+    begun: set[FeatureKey] = set()
+
+    def keys(batch_size: int) -> list[FeatureKey]:
+        points = missing.values()
+        return [feature_key(backbone, split, settings, point, batch_size) for point in points]
+
+    def write(batch_size: int) -> dict[str, FeatureSet]:
+        begun.update(key for key in keys(batch_size) if not rebuild and store.progress(key))
+        return _write_split(
+            backbone, missing, split, store, settings,
+            batch_size=batch_size, rebuild=rebuild, progress=progress,
+        )  # fmt: skip
+
+    def remove(batch_size: int) -> None:
+        # What this attempt began will not be gone on with; what an earlier run published stays.
+        for key in keys(batch_size):
+            if key not in begun:
+                store.remove(key)
+
+    return with_batches_that_fit(settings, write, progress, given_up=remove)
 
 
 def _write_split(

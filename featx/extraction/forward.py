@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from featx.errors import FeatxError, NonFiniteFeatures
 from featx.extraction.transfer import Fetch, inputs
 from featx.machine import keep_freed_memory, plain_fp32, torch_threads
+from featx.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from featx.data import Images
     from featx.data.images import Geometry
     from featx.extraction.settings import Settings
+
+Found = TypeVar("Found")
 
 # Pixels of a file to those that enter the network: up to this, batches of whole images are small
 # beside the activations, and a GPU resizes them in no time.
@@ -163,6 +166,44 @@ def is_out_of_memory(error: BaseException) -> bool:
     # The CPU's allocator, MPS, cuBLAS and cuDNN say it in words only.
     words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def with_batches_that_fit(
+    settings: Settings,
+    attempt: Callable[[int], Found],
+    progress: Progress = SILENT,
+    *,
+    given_up: Callable[[int], None] = lambda batch_size: None,
+) -> Found:
+    """Return what an attempt gives, with smaller batches where memory is short.
+
+    Parameters
+    ----------
+    attempt : callable
+        Takes a batch size, of those of the settings in turn.
+    given_up : callable
+        Hears the batch size of an attempt that is followed by a smaller one.
+
+    Raises
+    ------
+    FeatxError
+        When not even the smallest batch fits.
+    """
+    *larger, smallest = settings.batch_sizes()
+    for size in larger:
+        try:
+            return attempt(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        given_up(size)
+        progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
+    try:
+        return attempt(smallest)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(smallest, settings) from error
 
 
 def out_of_memory(batch_size: int, settings: Settings) -> FeatxError:

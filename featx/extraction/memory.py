@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import BudgetExceeded, UsageError
-from featx.extraction.forward import is_out_of_memory, out_of_memory
+from featx.extraction.forward import with_batches_that_fit
 from featx.extraction.planning import memory_budget_bytes, over_budget_message
 from featx.extraction.processes import batches_of_all_devices
 from featx.extraction.settings import cut_points, make_settings
@@ -100,21 +100,15 @@ def extract(
     if n_bytes > budget:
         raise BudgetExceeded(over_budget_message("The features", n_bytes, "memory", budget, points))
     found = {cut: np.empty(shape, np.float32) for cut, shape in shapes.items()}
-    sizes = settings.batch_sizes()
-    for size in sizes:
-        try:
-            with progress.task(f"extract {backbone.short_name}", len(source), "images") as advance:
-                for row, features in batches_of_all_devices(
-                    backbone, points, source, settings, size
-                ):
-                    for cut, values in features.items():
-                        found[cut][row : row + len(values)] = values
-                    advance(len(values))
-            return found
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if size == sizes[-1]:
-                raise out_of_memory(size, settings) from error
-            progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
+
+    def fill(batch_size: int) -> None:
+        with progress.task(f"extract {backbone.short_name}", len(source), "images") as advance:
+            for row, features in batches_of_all_devices(
+                backbone, points, source, settings, batch_size
+            ):
+                for cut, values in features.items():
+                    found[cut][row : row + len(values)] = values
+                advance(len(values))
+
+    with_batches_that_fit(settings, fill, progress)
     return found

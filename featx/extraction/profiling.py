@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.errors import UsageError
-from featx.extraction.forward import arithmetic, is_out_of_memory, out_of_memory
+from featx.extraction.forward import arithmetic, with_batches_that_fit
 from featx.extraction.watching import Clock, CudaClock, marking, memory_between
 from featx.progress import SILENT, Progress
 
@@ -151,17 +151,11 @@ def profile_network(
     points = backbone.cut_points(settings.input_size, settings.pool, all_modules=all_modules)
     ends = _stage_ends(backbone.cut_points(settings.input_size, "flatten"))
     backbone.to(settings.device)
-    sizes = settings.batch_sizes()
-    for size in sizes:
-        try:
-            return _profile(backbone, settings, points, ends, size, repeats, progress)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if size == sizes[-1]:
-                raise out_of_memory(size, settings) from error
-            progress.warn(f"Out of memory with batches of {size} images; trying {size // 2}.")
-    raise AssertionError("there is always a batch size to try")
+    return with_batches_that_fit(
+        settings,
+        lambda size: _profile(backbone, settings, points, ends, size, repeats, progress),
+        progress,
+    )
 
 
 def _stage_ends(points: Sequence[CutPoint]) -> dict[str, CutPoint]:

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from featx.extraction.forward import is_out_of_memory, out_of_memory
+from featx.extraction.forward import with_batches_that_fit
 from featx.extraction.processes import batches_of_all_devices
 
 if TYPE_CHECKING:
@@ -69,16 +69,9 @@ def sample_rate(
         When not even the smallest batch fits in memory.
     """
     settings = settings.of_pass(points.values())
-    sizes = settings.batch_sizes()
-    for size in sizes:
-        try:
-            return _sample(backbone, points, split.images, settings, size, seconds)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if size == sizes[-1]:
-                raise out_of_memory(size, settings) from error
-    raise AssertionError("there is always a batch size")
+    return with_batches_that_fit(
+        settings, lambda size: _sample(backbone, points, split.images, settings, size, seconds)
+    )
 
 
 def _sample(
