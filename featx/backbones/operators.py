@@ -19,7 +19,8 @@ def watching_operators(
 ) -> Iterator[None]:
     """Call functions around every operator that torch runs while the ``with`` block lasts.
 
-    In `torch.inference_mode` composite operators, such as linear layers, come whole and not as
+    On the meta device the shapes of some operators come from here instead of from torch. In
+    `torch.inference_mode` composite operators, such as linear layers, come whole and not as
     what they are made of.
 
     Parameters
@@ -44,7 +45,7 @@ def watching_operators(
             kwargs = kwargs or {}
             if before is not None:
                 before(tree_leaves((args, kwargs)))
-            output = _shapes_of(func, args, kwargs)
+            output = _shapes_on_meta(func, args, kwargs)
             if output is None:
                 output = func(*args, **kwargs)
             if after is not None:
@@ -55,7 +56,7 @@ def watching_operators(
         yield
 
 
-def _shapes_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _shapes_on_meta(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Return what some operators of networks put out on the meta device; None for all else.
 
     torch has the same rules, in Python that imports the compiler for them, which takes a second.
@@ -70,8 +71,7 @@ def _shapes_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> A
         aten.addmm.default: _addmm,
     }
     rule = rules.get(func)
-    is_meta = rule is not None and isinstance(args[0], torch.Tensor) and args[0].is_meta
-    return rule(*args, **kwargs) if rule is not None and is_meta else None
+    return rule(*args, **kwargs) if rule is not None and args[0].is_meta else None
 
 
 def _batch_norm(
@@ -93,12 +93,19 @@ def _layer_norm(
 
 
 def _mean(
-    x: torch.Tensor, dim: Sequence[int] | None, keepdim: bool = False, **_: Any
+    x: torch.Tensor,
+    dim: Sequence[int] | None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    over = {d % x.dim() for d in (range(x.dim()) if dim is None or not dim else dim)}
+    """Return the mean over some dimensions, over all where none is named."""
+    over = {d % x.dim() for d in dim or ()} if x.dim() else set()
+    over = over or set(range(x.dim()))
     sizes = [1 if d in over else n for d, n in enumerate(x.shape) if keepdim or d not in over]
-    return x.new_empty(sizes)
+    return x.new_empty(sizes, dtype=dtype)
 
 
-def _addmm(_: torch.Tensor, x: torch.Tensor, y: torch.Tensor, **__: Any) -> torch.Tensor:
+def _addmm(bias: torch.Tensor, x: torch.Tensor, y: torch.Tensor, **_: Any) -> torch.Tensor:
+    """Return the product of two matrices, whatever is added to it."""
     return x.new_empty(x.shape[0], y.shape[1])

@@ -12,7 +12,7 @@ from torch import nn
 
 from featx.backbones.operators import watching_operators
 
-sizes = st.lists(st.integers(1, 5), min_size=1, max_size=4)
+sizes = st.lists(st.integers(1, 5), min_size=0, max_size=4)
 
 
 def seen(call: Any) -> tuple[list[str], list[Any]]:
@@ -37,17 +37,19 @@ def facts(output: Any) -> list[tuple[Any, ...]]:
 @given(shape=sizes, keepdim=st.booleans(), data=st.data())
 def test_means(shape: list[int], keepdim: bool, data: st.DataObject) -> None:
     x = torch.empty(shape, device="meta", dtype=torch.float64)
-    n = len(shape)
+    # A scalar has one dimension by torch's count.
+    n = max(1, len(shape))
     dims = data.draw(st.lists(st.integers(-n, n - 1), max_size=n, unique_by=lambda d: d % n))
     names, outputs = seen(lambda: torch.ops.aten.mean.dim(x, dims, keepdim))
     assert names == ["mean"]
     assert facts(outputs[0]) == facts(torch.ops.aten.mean.dim(x, dims, keepdim))
-    # By its other name, with the dimensions or without.
-    named = seen(lambda: torch.ops.aten.mean.dim(x, None, keepdim=keepdim))[1][0]
-    assert facts(named) == facts(torch.ops.aten.mean.dim(x, None, keepdim=keepdim))
+    # Without dimensions, and in another type.
+    for more in ({"keepdim": keepdim}, {"dtype": torch.float32}):
+        named = seen(lambda more=more: torch.ops.aten.mean.dim(x, None, **more))[1][0]
+        assert facts(named) == facts(torch.ops.aten.mean.dim(x, None, **more))
 
 
-@given(shape=sizes, data=st.data())
+@given(shape=sizes.filter(len), data=st.data())
 def test_layer_norms(shape: list[int], data: st.DataObject) -> None:
     x = torch.empty(shape, device="meta")
     normalized = shape[data.draw(st.integers(0, len(shape) - 1)) :]
