@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featx.errors import FeatxError, UsageError
+from featx.errors import FeatxError
 from featx.evaluate import RunRecord, TrainingRecord
 from featx.extraction import sample_rate
 from featx.machine import cpu_name, device_names, n_cpus
@@ -18,9 +18,11 @@ from featx.recipes.recipe import SHARED
 from featx.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from featx.extraction import SampledRate
+    from featx.backbones import Backbone, CutPoint
+    from featx.data import Split
+    from featx.extraction import Settings
     from featx.recipes import Recipe
 
 Result = RunRecord | TrainingRecord
@@ -147,36 +149,34 @@ def _sampled(recipe: Recipe, record: Result, progress: Progress) -> Extraction:
     A table of finished runs is never lost for that.
     """
     progress.say(f"Measuring how fast the cached features of {recipe.run_name} are extracted.")
-    ran = record.environment
     try:
-        if (ran.cpu, ran.n_cpus) != (cpu_name(), n_cpus()):
-            raise UsageError(
-                f"the run was made on {ran.cpu}, {counted(ran.n_cpus, 'core', 'cores')}."
-            )
-        device = ran.device.partition(": ")[0]
-        rate = (_probe_rate if recipe.task == "probe" else _frozen_rate)(recipe, device)
+        backbone, points, split, settings = _pass_of(recipe)
+        problem = _ran_elsewhere(record, settings)
+        if problem:
+            return Extraction(None, problem=problem)
+        rate = sample_rate(backbone, points, split, settings)
     except FeatxError as error:
         return Extraction(None, problem=str(error))
     return Extraction(rate.images_per_s, rate.n_images)
 
 
-def _probe_rate(recipe: Recipe, device: str) -> SampledRate:
-    prepared = prepare_fit(recipe)
-    _check_device(device, device_names(prepared.settings.devices))
-    split = prepared.dataset.splits["train"]
-    return sample_rate(prepared.backbone, prepared.points, split, prepared.settings)
-
-
-def _frozen_rate(recipe: Recipe, device: str) -> SampledRate:
-    prepared = prepare_training(recipe)
-    _check_device(device, device_names([prepared.device]))
-    part = frozen_part(prepared)[1] if prepared.mode == "lp-ft" else part_in_front(prepared)
+def _pass_of(recipe: Recipe) -> tuple[Backbone, Mapping[str, CutPoint], Split, Settings]:
+    """Return what a run extracts: network, cuts, training images and settings."""
+    if recipe.task == "probe":
+        probe = prepare_fit(recipe)
+        return probe.backbone, probe.points, probe.dataset.splits["train"], probe.settings
+    training = prepare_training(recipe)
+    part = frozen_part(training)[1] if training.mode == "lp-ft" else part_in_front(training)
     # The record says that there was one, and the network is the same.
     assert part is not None
     points = {part.point.module: part.point}
-    return sample_rate(part.backbone, points, prepared.dataset.splits["train"], part.settings)
+    return part.backbone, points, training.dataset.splits["train"], part.settings
 
 
-def _check_device(ran_on: str, here: str) -> None:
-    if ran_on != here:
-        raise UsageError(f"the run was made on {ran_on}; here it would be {here}.")
+def _ran_elsewhere(record: Result, settings: Settings) -> str:
+    """Return on what other machine or device a run was made; empty if it would be here."""
+    ran = record.environment
+    if (ran.cpu, ran.n_cpus) != (cpu_name(), n_cpus()):
+        return f"the run was made on {ran.cpu}, {counted(ran.n_cpus, 'core', 'cores')}."
+    device, here = ran.device.partition(": ")[0], device_names(settings.devices)
+    return "" if device == here else f"the run was made on {device}; here it would be {here}."

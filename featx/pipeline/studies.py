@@ -111,22 +111,22 @@ def _seconds_before(study: Study, finished: Mapping[str, Result]) -> float:
 
 def _finished(study: Study) -> Iterable[tuple[str, Result]]:
     """Yield the runs whose record is there and is of these very settings."""
-    marks: dict[str, str] = {}
+    dataset_marks: dict[str, str] = {}
     for member in study.members:
-        record = finished_record(member.recipe, marks)
+        record = finished_record(member.recipe, dataset_marks)
         if record is not None:
             yield member.recipe.run_name, record
 
 
 def finished_record(
-    recipe: Recipe, marks: dict[str, str] | None = None
+    recipe: Recipe, dataset_marks: dict[str, str] | None = None
 ) -> RunRecord | TrainingRecord | None:
     """Return the record of a run where it is there and is of these very settings and files.
 
     Parameters
     ----------
-    marks : dict of str to str, optional
-        Marks of datasets by name, kept from one call to the next: a folder is listed once.
+    dataset_marks : dict of str to str, optional
+        By the name of the dataset, kept from one call to the next: a folder is listed once.
     """
     if not (recipe.report_path / "results.json").is_file():
         return None
@@ -138,10 +138,10 @@ def finished_record(
         return None
     if _compared(record.recipe) != _compared(portable_settings(recipe)):
         return None
-    marks = {} if marks is None else marks
-    if recipe.dataset not in marks:
-        marks[recipe.dataset] = dataset_mark(recipe.dataset)
-    now = InputMarks(marks[recipe.dataset], weights_mark(recipe))
+    known = {} if dataset_marks is None else dataset_marks
+    if recipe.dataset not in known:
+        known[recipe.dataset] = dataset_mark(recipe.dataset)
+    now = InputMarks(known[recipe.dataset], weights_mark(recipe))
     return record if record.inputs_digest == now.digest else None
 
 
