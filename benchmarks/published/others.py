@@ -340,6 +340,8 @@ def _differs(record: Record, run: Run) -> bool:
 
 
 def measured_on(records: list[Record]) -> str:
-    """Return the machines and the days of some records, each once."""
-    told = dict.fromkeys(f"{hardware_of(r)}, {r.created[:10]}" for r in records)
-    return "; ".join(told)
+    """Return the machines of some records, and the days on each."""
+    days: dict[str, set[str]] = {}
+    for record in records:
+        days.setdefault(hardware_of(record), set()).add(record.created[:10])
+    return "; ".join(f"{machine}, {listed(sorted(on))}" for machine, on in days.items())

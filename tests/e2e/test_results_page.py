@@ -197,3 +197,17 @@ def test_what_a_comparison_notes_on_its_best_probe_is_told(bench) -> None:
     quiet = few.record.model_copy(update={"notes": ["probe: another_cut: C 1 is the largest"]})
     few = bench.others.Compared(quiet, few.probe, few.tuned, few.pair)
     assert bench.others.notes_on_probes({"networks-500": few}) == []
+
+
+def test_a_machine_is_named_once_with_all_its_days(bench) -> None:
+    record = read_record(REPO / "reports" / "d1-ten")
+    other = record.environment.model_copy(update={"n_cpus": 64})
+    records = [
+        record.model_copy(update={"created": f"2026-01-{day:02}T00:00:00+00:00"})
+        for day in (3, 2, 3)
+    ]
+    away = records[0].model_copy(update={"environment": other})
+    cpu, n = record.environment.cpu, record.environment.n_cpus
+    assert bench.others.measured_on([*records, away]) == (
+        f"{cpu}, {n} cores, 2026-01-02 and 2026-01-03; {cpu}, 64 cores, 2026-01-03"
+    )
