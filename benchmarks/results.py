@@ -125,7 +125,7 @@ def _lower(text: str) -> str:
 
 
 def _best_words(known: dict[str, Any]) -> str:
-    """Return the best cut of each network at the largest size that is shown, and what it gains."""
+    """Return each network's best cut at the largest size that is shown, and its best variant."""
     shown = known["shown"]
     if not shown:
         return ""
@@ -144,10 +144,19 @@ def _best_words(known: dict[str, Any]) -> str:
             )
         parts.append(f"{text})")
     n = known["depth_records"][0].dataset.splits["train"].n
+    best = [_best_variant_words(each) for each in known["depth"].values()]
     return (
-        f"At {size} px, with {n:,} training images, dog, frog, horse, ship and truck separate best "
-        f"{listed(parts)}."
+        f"At {size} px, with {n:,} training images, averaged features of dog, frog, horse, ship "
+        f"and truck separate best {listed(parts)}; of all variants run, validation prefers "
+        f"{listed(best)}."
     )
+
+
+def _best_variant_words(each: depth.Depth) -> str:
+    """Return a network's best cut of all variants on validation, with its variant and score."""
+    variant = max(each.scores, key=lambda v: each.scores[v][each.best(v)]["val"])
+    cut = each.best(variant)
+    return f"{each.network}'s `{cut}` with {variant} ({each.scores[variant][cut]['test']:.3f})"
 
 
 def _claim_words(tested: dict[str, list[claims.Tested]]) -> str:

@@ -211,3 +211,18 @@ def test_a_machine_is_named_once_with_all_its_days(bench) -> None:
     assert bench.others.measured_on([*records, away]) == (
         f"{cpu}, {n} cores, 2026-01-02 and 2026-01-03; {cpu}, 64 cores, 2026-01-03"
     )
+
+
+@pytest.mark.parametrize(("name", "network"), [("vgg16", "VGG16"), ("resnet50", "ResNet-50")])
+def test_the_best_of_all_variants_is_that_of_the_rows(bench, name: str, network: str) -> None:
+    rows = [
+        row
+        for kind in ("", "-logistic", "-flatten")
+        for row in read_record(REPO / "reports" / f"d1-depth-{name}{kind}").rows
+    ]
+    best = max(rows, key=lambda row: row.top1["val"])
+    first = bench.results.in_short(bench.results.facts(REPO / "reports"))[0]
+    told = first.partition("validation prefers ")[2]
+    own = told[told.index(network) :].partition(")")[0]
+    assert f"`{best.label}` with {best.settings['image_size']} px, {best.settings['pool']}" in own
+    assert own.endswith(f"({best.top1['test']:.3f}")
