@@ -26,7 +26,11 @@ from featx.machine import cpu_has_bf16, cpu_name, keep_freed_memory, plain_fp32,
 # Network, pixels a side, images a batch, cut: the cases of docs/performance.md.
 CASES = (
     ("resnet50", 64, 64, "layer3"),
+    ("resnet50", 64, 64, "layer4"),
+    ("resnet50", 32, 64, "layer4"),
+    ("vgg16", 32, 64, "features.30"),
     ("vgg16", 64, 32, "features.30"),
+    ("resnet18", 64, 64, "layer4"),
     ("resnet18", 224, 16, "layer4"),
     ("timm/vit_tiny_patch16_224", 224, 16, "norm"),
     ("convnext_tiny", 64, 32, "features"),
@@ -37,6 +41,7 @@ VARIANTS = {
     "channels-last": Numerics(channels_last=True),
     "folded": Numerics(fold=True),
     "folded, channels-last": Numerics(channels_last=True, fold=True),
+    "small maps first": Numerics(channels_last=True, fold=True, small_maps_first=True),
 }
 BF16 = {"bf16": Numerics("bf16", channels_last=True, fold=True)}
 COMPILED = {"compiled": Numerics(channels_last=True, fold=True, compile=True)}

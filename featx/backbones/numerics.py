@@ -28,12 +28,16 @@ class Numerics:
         BatchNorms become part of the convolutions before them.
     compile : bool
         Whether torch.compile translates the network.
+    small_maps_first : bool
+        With `channels_last`: convolutions that read many weights for a map of few positions take
+        and give channels first; see `featx.backbones.map_order`.
     """
 
     precision: str = "fp32"
     channels_last: bool = False
     fold: bool = False
     compile: bool = False
+    small_maps_first: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -51,6 +55,7 @@ class Numerics:
         """Return everything but the precision, in words."""
         parts = [
             "channels-last" if self.channels_last else "channels-first",
+            "small maps channels-first" if self.small_maps_first else "",
             "BatchNorm folded" if self.fold else "",
             "compiled" if self.compile else "",
         ]

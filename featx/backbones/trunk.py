@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from featx.backbones.folding import Folds, fold
+from featx.backbones.map_order import to_channels_last
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
@@ -58,22 +59,11 @@ def make_trunk(
         unfolded = {conv: model.get_submodule(conv) for conv in norms}
         fold(working, norms)
     if numerics.channels_last:
-        _to_channels_last(working, in_use)
+        to_channels_last(working, in_use, small_maps_first=numerics.small_maps_first)
     if numerics.precision != "fp32":
         _round_weights(working, numerics.precision, in_use)
     same = {name: conv for name, conv in folds.same.items() if conv in unfolded}
     return Trunk(working, unfolded, same)
-
-
-def _to_channels_last(model: nn.Module, in_use: Collection[str]) -> None:
-    """Give the weights of convolutions the memory order of their maps."""
-    import torch
-    from torch import nn
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and f"{name}.weight" in in_use:
-            ordered = module.weight.detach().contiguous(memory_format=torch.channels_last)
-            module.weight = nn.Parameter(ordered, requires_grad=False)
 
 
 def _round_weights(model: nn.Module, precision: str, in_use: Collection[str]) -> None:

@@ -79,7 +79,12 @@ class Settings:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic of the forward pass."""
-        return Numerics(self.precision, self.channels_last, self.fold, self.compile)
+        # Of bf16 it is no faster; the compiler, and GPUs, have orders of their own.
+        by_map = self.channels_last and self.precision == "fp32" and not self.compile
+        return Numerics(
+            self.precision, self.channels_last, self.fold, self.compile,
+            small_maps_first=by_map and self.device.type == "cpu",
+        )  # fmt: skip
 
     def of_pass(self, points: Iterable[CutPoint]) -> Settings:
         """Return the settings of a pass with these cuts; of a part of them they stay."""

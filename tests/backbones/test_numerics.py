@@ -16,7 +16,7 @@ from featx.backbones.weights import weights_digest
 from featx.errors import UnknownName, UsageError
 from featx.machine import can_compile
 
-FAST = Numerics(channels_last=True, fold=True)
+FAST = Numerics(channels_last=True, fold=True, small_maps_first=True)
 SIDE = 64
 
 
@@ -71,11 +71,15 @@ def test_features_are_the_plain_ones(
     backbone: Backbone = request.getfixturevalue(name)
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     wanted = features(backbone, cuts, x)
-    for order, folded in itertools.product((False, True), repeat=2):
-        found = features(backbone, cuts, x, Numerics(channels_last=order, fold=folded))
+    kinds = [
+        Numerics(channels_last=order, fold=folded)
+        for order, folded in itertools.product((False, True), repeat=2)
+    ]
+    for numerics in (*kinds, FAST):
+        found = features(backbone, cuts, x, numerics)
         for cut in cuts:
             assert found[cut].dtype == torch.float32
-            assert relative(found[cut], wanted[cut]) < 1e-5, (cut, order, folded)
+            assert relative(found[cut], wanted[cut]) < 1e-5, (cut, numerics)
 
 
 @pytest.mark.real

@@ -283,7 +283,9 @@ def test_cache_commands_list_verify_and_find_damage() -> None:
 def test_a_plan_says_how_the_network_will_compute() -> None:
     result = featx("extract", *SMALL, "--cut", "layer1", "--dry-run", "--precision", "auto")
     assert result.exit_code == 0, result.output
-    assert "on cpu (fp32, channels-last, BatchNorm folded)" in squeezed(result.output)
+    assert "on cpu (fp32, channels-last, small maps channels-first, BatchNorm folded)" in squeezed(
+        result.output
+    )
     plain = featx(
         "extract", *SMALL, "--cut", "layer1", "--dry-run", "--no-fold", "--no-channels-last"
     )
@@ -299,7 +301,9 @@ def test_tune_prints_what_it_measured_and_remembers(tmp_path: Path, monkeypatch)
     words = ("extract", *SMALL, "--cut", "layer1", "--batch-size", "8", "--tune")
     planned = featx(*words, "--dry-run")
     assert "nothing is measured yet" in squeezed(planned.output)
-    assert "on cpu (fp32, channels-last, BatchNorm folded)" in squeezed(planned.output)
+    assert "on cpu (fp32, channels-last, small maps channels-first, BatchNorm folded)" in squeezed(
+        planned.output
+    )
     first, second = featx(*words), featx(*words, "--rebuild", "--dry-run")
     assert first.exit_code == 0, first.output
     assert "kept for later runs with --tune" in first.output

@@ -80,8 +80,18 @@ def test_the_key_says_all_that_changes_bits_and_no_threads(backbone, split, sett
     ]
     assert len({kind.digest for kind in kinds}) == len(kinds)
     assert key(threads=3) == key(auto_batch=7) == key()
-    assert key().numerics == "channels-last, BatchNorm folded"
+    assert key().numerics == "channels-last, small maps channels-first, BatchNorm folded"
+    assert key(precision="bf16").numerics == "channels-last, BatchNorm folded"
     assert kinds[-1].numerics.endswith("compiled for layer1 layer2")
+
+
+def test_small_maps_have_their_order_where_it_was_measured_to_win(settings) -> None:
+    assert settings.numerics.small_maps_first
+    for other in (
+        {"precision": "bf16"}, {"compile": True}, {"channels_last": False},
+        {"device": torch.device("cuda")},
+    ):  # fmt: skip
+        assert not replace(settings, **other).numerics.small_maps_first
 
 
 def test_threads_of_a_compiled_pass_are_in_its_key(backbone, split, settings) -> None:
