@@ -69,8 +69,10 @@ def reproduce() -> int:
         return 0
     out = args.out or (SHORT if args.limit is not None else REPORTS)
     places = Places(args.data_dir, args.weights_dir, args.cache_dir, out)
-    runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or ())
-    refuse_unvaried(runs, [name for name, _ in args.some])
+    refuse_unvaried(
+        chosen_runs(EXPERIMENTS[args.experiment], args.only or ()), [name for name, _ in args.some]
+    )
+    runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or (), dict(args.some))
     if args.weights_dir is not None and not args.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {args.weights_dir} is no folder.")
     work = []

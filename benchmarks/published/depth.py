@@ -23,10 +23,11 @@ from published.sources import SPLITS, d1_figures
 from published.words import listed, points, with_interval
 
 VGG16, RESNET50, VGG16_V1 = "VGG16", "ResNet-50", "VGG16 (IMAGENET1K_V1)"
+REPORTS = [run.report for run in EXPERIMENTS["d1-depth"].runs]
 NETWORKS = {
-    VGG16: ("d1-depth-vgg16", "d1-depth-vgg16-logistic", "d1-depth-vgg16-flatten"),
-    RESNET50: ("d1-depth-resnet50", "d1-depth-resnet50-logistic", "d1-depth-resnet50-flatten"),
-    VGG16_V1: ("d1-depth-vgg16-v1", "d1-depth-vgg16-v1-logistic"),
+    VGG16: [r for r in REPORTS if r.startswith("d1-depth-vgg16") and "-v1" not in r],
+    RESNET50: [r for r in REPORTS if r.startswith("d1-depth-resnet50")],
+    VGG16_V1: [r for r in REPORTS if r.startswith("d1-depth-vgg16-v1")],
 }
 # The source prints two digits, and holds out and tests 5,000 images each.
 ROUNDING = 0.005

@@ -26,6 +26,11 @@ class Run:
     def report(self) -> str:
         return self.name or self.recipe
 
+    def of(self, name: str, values: Sequence[Any]) -> list[Any]:
+        """Return those values of a field that this run has; all where it leaves them open."""
+        own = self.settings.get(name)
+        return [value for value in values if not isinstance(own, list) or value in own]
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -33,6 +38,19 @@ class Experiment:
 
     about: str
     runs: tuple[Run, ...]
+
+
+# The SVM's studies of D1 in depth, a report each: a size can be added without running the others.
+DEPTH_SIZES = ((32, 64), (96,), (128,), (224,))
+
+
+def _by_size(recipe: str) -> tuple[Run, ...]:
+    """Return the runs of a study with many input sizes, the first ones under its own name."""
+    return tuple(
+        Run(recipe, "" if sizes == DEPTH_SIZES[0] else f"{recipe}-{sizes[0]}",
+            {"image_size": list(sizes)})
+        for sizes in DEPTH_SIZES
+    )  # fmt: skip
 
 
 TORCHVISION_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
@@ -50,8 +68,8 @@ EXPERIMENTS = {
     "d1-depth": Experiment(
         "D1's cuts over input sizes, poolings, standardizations and heads",
         (
-            Run("d1-depth-vgg16"),
-            Run("d1-depth-resnet50"),
+            *_by_size("d1-depth-vgg16"),
+            *_by_size("d1-depth-resnet50"),
             Run("d1-depth-vgg16-logistic"),
             Run("d1-depth-resnet50-logistic"),
             Run("d1-depth-resnet50-flatten"),
@@ -98,20 +116,33 @@ EXPERIMENTS = {
 }
 
 
-def chosen_runs(experiment: Experiment, only: Collection[str]) -> tuple[Run, ...]:
-    """Return the runs of an experiment, or those of some reports.
+def chosen_runs(
+    experiment: Experiment,
+    only: Collection[str] = (),
+    some: Mapping[str, Sequence[Any]] | None = None,
+) -> tuple[Run, ...]:
+    """Return the runs of an experiment, or those of some reports, or with some values of fields.
 
     Raises
     ------
     UsageError
-        For a report that it does not make.
+        For a report that it does not make, or values that none of them has.
     """
     names = [run.report for run in experiment.runs]
     if unknown := [name for name in only if name not in names]:
         raise UsageError(
             f"This experiment makes no report {quoted(unknown)}. Valid: {quoted(names)}."
         )
-    return tuple(run for run in experiment.runs if not only or run.report in only)
+    of_reports = [run for run in experiment.runs if not only or run.report in only]
+    found = tuple(
+        run
+        for run in of_reports
+        if all(run.of(name, values) for name, values in (some or {}).items())
+    )
+    if not found:
+        told = ", ".join(f"{name}={values}" for name, values in (some or {}).items())
+        raise UsageError(f"No run has {told}: not {quoted([run.report for run in of_reports])}.")
+    return found
 
 
 def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:
@@ -167,7 +198,7 @@ def chosen_settings(
     there = axes_of(record) if isinstance(record, StudyRecord) and of_here else {}
     for name, values in (some or {}).items():
         if name in plain.axes:
-            wanted = [*there.get(name, []), *values]
+            wanted = [*there.get(name, []), *run.of(name, values)]
             # In the recipe's order, whatever was run first.
             known = [value for value in plain.axes[name] if value in wanted]
             chosen = known + [v for v in dict.fromkeys(wanted) if v not in known]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, UsageError
 from featx.evaluate import StudyRecord, StudyRow, read_record
 from featx.recipes import load_study, shipped_recipes
 
@@ -304,3 +304,29 @@ def test_parts_of_a_study_stand_in_the_recipes_order(bench, tmp_path: Path) -> N
     assert settings["head"] == ["svm"]
     # The recipe varies no epochs, and all values of the other fields run.
     assert not {"epochs", "pool"} & set(settings)
+
+
+def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Path) -> None:
+    experiments = bench.experiments
+    depth = experiments.EXPERIMENTS["d1-depth"]
+    names = ["d1-depth-vgg16", "d1-depth-vgg16-96"]
+    both = experiments.chosen_runs(depth, names, {"image_size": [64, 96]})
+    assert [run.report for run in both] == names
+    places = experiments.Places(None, None, None, tmp_path)
+    sizes = [
+        experiments.chosen_settings(run, places, some={"image_size": [64, 96]})["image_size"]
+        for run in both
+    ]
+    assert sizes == [[64], [96]]
+    only = experiments.chosen_runs(depth, names, {"image_size": [96], "pool": ["avg"]})
+    assert [run.report for run in only] == names[1:]
+    with pytest.raises(UsageError, match=r"No run has image_size=\[160\]: not 'd1-depth-vgg16'"):
+        experiments.chosen_runs(depth, names, {"image_size": [160]})
+
+
+def test_the_reports_of_a_study_by_size_are_all_variants_of_its_recipe(bench) -> None:
+    runs = bench.experiments.EXPERIMENTS["d1-depth"].runs
+    for recipe in ("d1-depth-vgg16", "d1-depth-resnet50"):
+        own = [r for r in runs if r.recipe == recipe and "image_size" in r.settings]
+        sizes = [size for run in own for size in run.settings["image_size"]]
+        assert sizes == load_study(recipe).axes["image_size"]
