@@ -69,15 +69,16 @@ def reproduce() -> int:
         return 0
     out = args.out or (SHORT if args.limit is not None else REPORTS)
     places = Places(args.data_dir, args.weights_dir, args.cache_dir, out)
-    refuse_unvaried(
-        chosen_runs(EXPERIMENTS[args.experiment], args.only or ()), [name for name, _ in args.some]
-    )
-    runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or (), dict(args.some))
+    some: dict[str, list[Any]] = {}
+    for name, values in args.some:
+        some.setdefault(name, []).extend(values)
+    refuse_unvaried(chosen_runs(EXPERIMENTS[args.experiment], args.only or ()), list(some))
+    runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or (), some)
     if args.weights_dir is not None and not args.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {args.weights_dir} is no folder.")
     work = []
     for run in runs:
-        settings = chosen_settings(run, places, limit=args.limit, some=dict(args.some))
+        settings = chosen_settings(run, places, limit=args.limit, some=some)
         study = load_study(run.recipe, settings)
         done, of = progress_of(study)
         print(_plan(run, out, 0 if args.again else done, of))

@@ -34,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What it is about, and its runs in the order of their cost."""
+    """What it is about, and its runs in the order in which they are made."""
 
     about: str
     runs: tuple[Run, ...]
@@ -126,23 +126,39 @@ def chosen_runs(
     Raises
     ------
     UsageError
-        For a report that it does not make, or values that none of them has.
+        For a report that it does not make, or a value that has no place in the chosen ones.
     """
     names = [run.report for run in experiment.runs]
     if unknown := [name for name in only if name not in names]:
         raise UsageError(
             f"This experiment makes no report {quoted(unknown)}. Valid: {quoted(names)}."
         )
-    of_reports = [run for run in experiment.runs if not only or run.report in only]
-    found = tuple(
-        run
-        for run in of_reports
-        if all(run.of(name, values) for name, values in (some or {}).items())
+    chosen = [run for run in experiment.runs if not only or run.report in only]
+    for name, values in (some or {}).items():
+        _refuse_homeless(name, values, chosen, experiment)
+    return tuple(
+        run for run in chosen if all(run.of(name, values) for name, values in (some or {}).items())
     )
-    if not found:
-        told = ", ".join(f"{name}={values}" for name, values in (some or {}).items())
-        raise UsageError(f"No run has {told}: not {quoted([run.report for run in of_reports])}.")
-    return found
+
+
+def _refuse_homeless(
+    name: str, values: Sequence[Any], chosen: Sequence[Run], experiment: Experiment
+) -> None:
+    """Refuse a value that none of the studies divided by this field has: it would be left out."""
+    divided = [run for run in chosen if isinstance(run.settings.get(name), list)]
+    if not divided:
+        return
+    for value in values:
+        if not any(run.of(name, [value]) for run in divided):
+            places = [
+                f"{', '.join(map(str, run.settings[name]))} in {run.report}"
+                for run in experiment.runs
+                if isinstance(run.settings.get(name), list)
+            ]
+            raise UsageError(
+                f"{name} {value} is in none of {quoted([run.report for run in divided])}. Valid: "
+                f"{'; '.join(places)}."
+            )
 
 
 def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:

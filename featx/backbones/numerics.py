@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from featx.errors import UnknownName
+from featx.errors import UnknownName, UsageError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -29,8 +29,13 @@ class Numerics:
     compile : bool
         Whether torch.compile translates the network.
     small_maps_first : bool
-        With `channels_last`: convolutions that read many weights for a map of few positions take
-        and give channels first; see `featx.backbones.map_order`.
+        With `channels_last` in fp32, not compiled: convolutions that read many weights for a map
+        of few positions take and give channels first; see `featx.backbones.convolutions`.
+
+    Raises
+    ------
+    UnknownName, UsageError
+        For a precision that is none, or `small_maps_first` beside what excludes it.
     """
 
     precision: str = "fp32"
@@ -42,6 +47,12 @@ class Numerics:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UnknownName("Precision", self.precision, PRECISIONS)
+        alone = self.channels_last and self.precision == "fp32" and not self.compile
+        if self.small_maps_first and not alone:
+            raise UsageError(
+                f"small_maps_first is for channels-last fp32 that is not compiled, not for "
+                f"{self.precision}, channels_last={self.channels_last}, compile={self.compile}."
+            )
 
     @property
     def plain(self) -> bool:

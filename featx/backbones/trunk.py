@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from featx.backbones.convolutions import prepare_convolutions
 from featx.backbones.folding import Folds, fold
-from featx.backbones.map_order import to_channels_last
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
@@ -51,19 +51,26 @@ def make_trunk(
     in_use : collection of str
         Parameters that the deepest cut needs; the others are not worth a copy.
     """
-    tensors = chain(model.parameters(), model.buffers())
-    working: nn.Module = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    working = _sharing_copy(model)
     unfolded = {}
     if numerics.fold:
         norms = {conv: norm for conv, norm in folds.norms.items() if f"{conv}.weight" in in_use}
-        unfolded = {conv: model.get_submodule(conv) for conv in norms}
+        unfolded = {conv: _sharing_copy(model.get_submodule(conv)) for conv in norms}
+        for conv in unfolded.values():
+            prepare_convolutions(conv, (), numerics)
         fold(working, norms)
-    if numerics.channels_last:
-        to_channels_last(working, in_use, small_maps_first=numerics.small_maps_first)
     if numerics.precision != "fp32":
         _round_weights(working, numerics.precision, in_use)
+    prepare_convolutions(working, in_use, numerics)
     same = {name: conv for name, conv in folds.same.items() if conv in unfolded}
     return Trunk(working, unfolded, same)
+
+
+def _sharing_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of modules with the very tensors of the original."""
+    tensors = chain(module.parameters(), module.buffers())
+    copied: nn.Module = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    return copied
 
 
 def _round_weights(model: nn.Module, precision: str, in_use: Collection[str]) -> None:

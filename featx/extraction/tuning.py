@@ -246,6 +246,8 @@ def _about(
         "free": sorted(free),
         "precisions": list(precisions),
         "fixed": fixed,
+        # What the settings mean may change with a version of featx.
+        "numerics": str(settings.numerics),
         "device": device_name(str(settings.device)),
         "processor": f"{cpu_name()}, {n_cpus()} cores",
         "versions": {k: v for k, v in versions().items() if k in ("torch", backbone.library)},

@@ -148,6 +148,11 @@ def test_bf16_is_autocasts_bit_for_bit(request: pytest.FixtureRequest, name: str
 def test_a_precision_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UnknownName, match="Precision 'fp8'"):
         Numerics("fp8")
+    for wrong in (
+        {"precision": "bf16", "channels_last": True}, {}, {"channels_last": True, "compile": True},
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="small_maps_first is for channels-last fp32"):
+            Numerics(**wrong, small_maps_first=True)
     assert str(Numerics("bf16", True, True, True)) == (
         "bf16, channels-last, BatchNorm folded, compiled"
     )

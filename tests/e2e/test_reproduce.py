@@ -320,8 +320,27 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
     assert sizes == [[64], [96]]
     only = experiments.chosen_runs(depth, names, {"image_size": [96], "pool": ["avg"]})
     assert [run.report for run in only] == names[1:]
-    with pytest.raises(UsageError, match=r"No run has image_size=\[160\]: not 'd1-depth-vgg16'"):
-        experiments.chosen_runs(depth, names, {"image_size": [160]})
+    # None of the values is left out in silence, and the place of one that is elsewhere is named.
+    for values, reports in (([64, 160], names), ([160], ()), ([96], names[:1])):
+        with pytest.raises(
+            UsageError, match=f"image_size {values[-1]} is in none of 'd1-depth.*96 in d1-depth-vgg"
+        ):
+            experiments.chosen_runs(depth, reports, {"image_size": values})
+    # A study that is not divided takes what it is given.
+    logistic = experiments.chosen_runs(depth, ["d1-depth-vgg16-logistic"], {"image_size": [160]})
+    assert len(logistic) == 1
+
+
+def test_values_of_one_field_may_come_in_two_options(bench, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(
+        sys, "argv",
+        ["reproduce.py", "d1-depth", "--dry-run", "--some", "image_size=64", "--some",
+         "image_size=96", "--only", "d1-depth-vgg16", "d1-depth-vgg16-96"],
+    )  # fmt: skip
+    assert bench.reproduce.main() == 0
+    said = capsys.readouterr().out
+    assert "d1-depth-vgg16:" in said
+    assert "d1-depth-vgg16-96:" in said
 
 
 def test_the_reports_of_a_study_by_size_are_all_variants_of_its_recipe(bench) -> None:
