@@ -142,7 +142,7 @@ def test_strides_that_say_nothing_change_no_bit() -> None:
 
 @pytest.mark.parametrize("numerics", [PLAIN, FAST], ids=str)
 @pytest.mark.parametrize(
-    ("name", "cuts"), [("resnet50", ["layer2.0.conv1", "layer4"]), ("resnet18", ["layer4"])]
+    ("name", "cuts"), [("resnet50", ["layer4.1.conv1", "layer4"]), ("resnet18", ["layer4"])]
 )
 @pytest.mark.parametrize("n_images", [1, 5])
 def test_threads_change_no_bit(
