@@ -47,7 +47,8 @@ class Capture:
         How to compute. A precision below fp32 is that of `torch.autocast`.
     batch_size : int
         Images a batch, which compiled networks need: smaller batches are filled up. (So is a
-        single image in fp32 on a CPU, where its features would depend on the number of threads.)
+        single image in fp32 on a CPU, whose features would depend on the number of threads; plain
+        numerics leave it as it is.)
 
     Raises
     ------
@@ -152,8 +153,10 @@ class Capture:
         """Return how many images a pass must have at least; fewer are filled up."""
         if self._numerics.compile:
             return self._batch_size
+        if self._numerics.plain or self._numerics.precision != "fp32" or x.device.type != "cpu":
+            return 1
         # Threads divide the sums of a single image, and so round otherwise; of two they do not.
-        return 2 if x.device.type == "cpu" and self._numerics.precision == "fp32" else 1
+        return 2
 
     def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch through the compiled pass of these cuts; compile it where it is new."""

@@ -30,6 +30,8 @@ LARGE_KERNEL = 2**19
 def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Numerics) -> None:
     """Make convolutions compute as `numerics` say, with the same bits for any threads, in place.
 
+    Plain numerics leave them as they are.
+
     Parameters
     ----------
     model : nn.Module
@@ -70,6 +72,7 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
         chooses_order = plain and numerics.small_maps_first and _has_large_kernel(module)
         by_onednn = (
             plain
+            and not numerics.plain
             and numerics.precision == "fp32"
             and not numerics.compile
             and _is_of_one_place(module)

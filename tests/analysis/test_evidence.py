@@ -31,7 +31,9 @@ def test_the_parts_of_a_map_add_up_to_the_score(pool: str, scaled: bool) -> None
         for image, evidence in enumerate(found):
             assert evidence.values.shape == (8, 8)
             assert evidence.label == label
-            assert evidence.score == pytest.approx(scores[image, row], rel=1e-5, abs=1e-4)
+            # Up to 8,192 products, of features that another pass computed: the score is far smaller
+            # than what it is the sum of.
+            assert evidence.score == pytest.approx(scores[image, row], rel=1e-5, abs=1e-3)
 
 
 @pytest.mark.parametrize("pool", ["avg", "mean", "max", "avgmax", "flatten"])

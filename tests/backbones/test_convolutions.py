@@ -8,7 +8,7 @@ from torch import nn
 
 from featx.backbones import Backbone, Capture, load_backbone
 from featx.backbones.convolutions import LARGE_KERNEL, prepare_convolutions
-from featx.backbones.numerics import PLAIN, Numerics
+from featx.backbones.numerics import Numerics
 
 FAST = Numerics(channels_last=True, fold=True, small_maps_first=True)
 EVERYWHERE_LAST = Numerics(channels_last=True, fold=True)
@@ -140,7 +140,7 @@ def test_strides_that_say_nothing_change_no_bit() -> None:
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("numerics", [PLAIN, FAST], ids=str)
+@pytest.mark.parametrize("numerics", [Numerics(fold=True), FAST], ids=str)
 @pytest.mark.parametrize(
     ("name", "cuts"), [("resnet50", ["layer4.1.conv1", "layer4"]), ("resnet18", ["layer4"])]
 )

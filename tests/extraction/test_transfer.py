@@ -133,6 +133,8 @@ def test_a_gpus_loop_gives_the_same_rows_and_waits_where_it_must(
     backbone, images, settings, cuda, monkeypatch
 ) -> None:
     source = ArrayImages(images)
+    # On a CPU alone small maps have an order of their own, and with it other last digits.
+    settings = dataclasses.replace(settings, channels_last=False)
     wanted = list(batches_at(backbone, CUTS, source, settings, 4, start=8))
     monkeypatch.setattr(type(backbone), "to", lambda self, device: self)
     settings = dataclasses.replace(settings, device=FakeCuda())
