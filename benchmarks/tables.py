@@ -146,12 +146,16 @@ def reports_table() -> str:
         what = study.recipe.description.partition(" Published")[0]
         besides = {k: v for k, v in run.settings.items() if k not in ("limit", "precision")}
         if besides:
-            what += f" ({', '.join(f'{key}: {value}' for key, value in besides.items())})"
+            what += f" ({', '.join(f'{key}: {_plainly(value)}' for key, value in besides.items())})"
         images = f"{record.dataset.splits['train'].n:,}"
         lines.append(
             f"| [{name}]({name}/report.md) | {what} | {images} | {_extent(record, study)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _plainly(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _extent(record: Record, study: Study) -> str:

@@ -2,7 +2,8 @@
 
 *Order.* Channels-last is the faster order for most convolutions, but not for small maps: oneDNN's
 kernels for it take a row of the map at a time, and read all weights for two or four positions.
-Channels-first, it reorders the map and takes many images at once. Measured: docs/decisions/0025.
+Channels-first, it reorders the map and takes many images at once. The weights, too, it reorders
+faster from there, which is all that counts for a map of one place. Measured: docs/decisions/0025.
 
 *By oneDNN.* With one thread and fewer than 16 images torch leaves 1 x 1 convolutions without
 strides to a matrix product, which rounds otherwise (``use_mkldnn`` in ATen's Convolution.cpp).
@@ -102,7 +103,7 @@ def _is_of_one_place(conv: nn.Conv2d) -> bool:
 
 
 def _is_small(conv: nn.Conv2d, x: torch.Tensor) -> bool:
-    """Return whether the output has few columns; a map of one place has no order."""
+    """Return whether the output has few columns."""
     dilation, stride = _pair(conv.dilation)[1], _pair(conv.stride)[1]
     reach = dilation * (conv.kernel_size[1] - 1)
     if isinstance(conv.padding, str):
@@ -110,7 +111,7 @@ def _is_small(conv: nn.Conv2d, x: torch.Tensor) -> bool:
     else:
         padding = 2 * _pair(conv.padding)[1]
     n_columns = (x.shape[3] + padding - reach - 1) // stride + 1
-    return n_columns <= SMALL_MAP and tuple(x.shape[2:]) != (1, 1)
+    return n_columns <= SMALL_MAP
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:

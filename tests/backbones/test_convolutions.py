@@ -47,7 +47,7 @@ def written(tensor: torch.Tensor) -> str:
         ({"padding": 1, "stride": 2}, 8, "first"),
         ({"padding": 1, "stride": 2}, 9, "last"),
         ({"padding": 1, "stride": 2}, 2, "first"),
-        ({"padding": 1}, 1, "last"),
+        ({"padding": 1}, 1, "first"),
         ({}, 6, "first"),
         ({}, 7, "last"),
         ({"padding": "valid"}, 6, "first"),
