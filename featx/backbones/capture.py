@@ -46,9 +46,7 @@ class Capture:
     numerics : Numerics
         How to compute. A precision below fp32 is that of `torch.autocast`.
     batch_size : int
-        Images a batch, which compiled networks need: smaller batches are filled up. (So is a
-        single image in fp32 on a CPU, whose features would depend on the number of threads; plain
-        numerics leave it as it is.)
+        Images a batch, which compiled networks need: smaller batches are filled up.
 
     Raises
     ------
@@ -137,8 +135,8 @@ class Capture:
         if self._run is None:
             raise RuntimeError("Use Capture in a 'with' block: its hooks live as long as that.")
         n_images = len(x)
-        if n_images < (least := self._least(x)):
-            x = torch.cat([x, x[-1:].expand(least - n_images, *x.shape[1:])])
+        if self._numerics.compile and 0 < n_images < self._batch_size:
+            x = torch.cat([x, x[-1:].expand(self._batch_size - n_images, *x.shape[1:])])
         if not self._numerics.plain:
             x = x.contiguous(
                 memory_format=torch.channels_last
@@ -148,15 +146,6 @@ class Capture:
         with torch.inference_mode(), autocast(self._numerics.precision, x.device.type):
             values = self._run(x)
         return {name: values[name][:n_images] for name in self._poolings}
-
-    def _least(self, x: torch.Tensor) -> int:
-        """Return how many images a pass must have at least; fewer are filled up."""
-        if self._numerics.compile:
-            return self._batch_size
-        if self._numerics.plain or self._numerics.precision != "fp32" or x.device.type != "cpu":
-            return 1
-        # Threads divide the sums of a single image, and so round otherwise; of two they do not.
-        return 2
 
     def _run_compiled(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run a batch through the compiled pass of these cuts; compile it where it is new."""

@@ -5,13 +5,15 @@ kernels for it take a row of the map at a time, and read all weights for two or 
 Channels-first, it reorders the map and takes many images at once. The weights, too, it reorders
 faster from there, which is all that counts for a map of one place. Measured: docs/decisions/0025.
 
-*By oneDNN.* With one thread and fewer than 16 images torch leaves 1 x 1 convolutions without
-strides to a matrix product, which rounds otherwise (``use_mkldnn`` in ATen's Convolution.cpp).
-Threads are not in the key of the cache, so it is not left the choice.
+*By oneDNN.* torch leaves some convolutions to a matrix product, which rounds otherwise with other
+numbers of threads: those of a single image, if small, and with one thread those of 1 x 1 without
+strides of fewer than 16 images (``use_mkldnn`` in ATen's Convolution.cpp). Threads are not in the
+key of the cache, so torch is not left the choice.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,8 @@ LARGE_KERNEL = 2**19
 def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Numerics) -> None:
     """Make convolutions compute as `numerics` say, with the same bits for any threads, in place.
 
-    Plain numerics leave them as they are.
+    Plain numerics leave them as they are. Subclasses of torch's may do anything with their weights:
+    they get the order alone.
 
     Parameters
     ----------
@@ -45,9 +48,28 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
     import torch
     from torch import nn
 
-    class Prepared(nn.Conv2d):
-        """A convolution that chooses its memory order by the map, or is oneDNN's, or both."""
+    choosable = numerics.precision == "fp32" and not numerics.compile and not numerics.plain
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        # A weight that is no parameter is made anew in every pass, by a hook.
+        own = type(module) is nn.Conv2d and "weight" in module._parameters
+        chooses_order = own and numerics.small_maps_first and _has_large_kernel(module)
+        by_onednn = own and choosable and _can_be_onednn(module)
+        if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
+            _set_order(module, torch.channels_last)
+        if chooses_order or by_onednn:
+            module.__class__ = _prepared()
+            vars(module).update(chooses_order=chooses_order, by_onednn=by_onednn)
 
+
+@functools.cache
+def _prepared() -> type[nn.Conv2d]:
+    """Return the class of a convolution that chooses its order, or what computes it, or both."""
+    import torch
+    from torch import nn
+
+    class Prepared(nn.Conv2d):
         chooses_order: bool
         by_onednn: bool
         order: torch.memory_format | None = None
@@ -58,31 +80,15 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
                 if order is not self.order:
                     _set_order(self, order)
                     self.order = order
-                input = input.contiguous(memory_format=order)
-            if input.dim() == 4 and self.by_onednn and torch.get_num_threads() == 1:
+                input = _ordered(input, order)
+            if input.dim() == 4 and self.by_onednn and _left_to_torch(self, input):
                 return torch.mkldnn_convolution(
-                    input, self.weight, self.bias, (0, 0), (1, 1), (1, 1), self.groups
-                )
+                    input, self.weight, self.bias, _padding(self), _pair(self.stride),
+                    _pair(self.dilation), self.groups,
+                )  # fmt: skip
             return super().forward(input)
 
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        # Subclasses may do anything with their weights.
-        plain = type(module) is nn.Conv2d
-        chooses_order = plain and numerics.small_maps_first and _has_large_kernel(module)
-        by_onednn = (
-            plain
-            and not numerics.plain
-            and numerics.precision == "fp32"
-            and not numerics.compile
-            and _is_of_one_place(module)
-        )
-        if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
-            _set_order(module, torch.channels_last)
-        if chooses_order or by_onednn:
-            module.__class__ = Prepared
-            vars(module).update(chooses_order=chooses_order, by_onednn=by_onednn)
+    return Prepared
 
 
 def _has_large_kernel(conv: nn.Conv2d) -> bool:
@@ -90,16 +96,29 @@ def _has_large_kernel(conv: nn.Conv2d) -> bool:
     return conv.groups == 1 and conv.weight.numel() >= LARGE_KERNEL
 
 
-def _is_of_one_place(conv: nn.Conv2d) -> bool:
-    """Return whether torch would choose by threads: 1 x 1, no strides, on a CPU."""
+def _can_be_onednn(conv: nn.Conv2d) -> bool:
     import torch
 
-    settings = (conv.kernel_size, _pair(conv.stride), _pair(conv.dilation), conv.padding)
     return (
-        settings in [((1, 1), (1, 1), (1, 1), padding) for padding in ((0, 0), "valid", "same")]
-        and conv.weight.device.type == "cpu"
+        conv.weight.device.type == "cpu"
+        and conv.padding_mode == "zeros"
+        and (conv.padding != "same" or conv.kernel_size == (1, 1))
         and torch.backends.mkldnn.is_available()
     )
+
+
+def _left_to_torch(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Return whether torch might choose by the number of threads what computes a batch."""
+    import torch
+
+    few = len(x) == 1 or (conv.kernel_size == (1, 1) and torch.get_num_threads() == 1)
+    # Autocast would change the type of what is given to torch's own function alone.
+    return few and not torch.is_autocast_enabled("cpu")
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Return the padding as numbers; ``same`` of 1 x 1 is none."""
+    return (0, 0) if isinstance(conv.padding, str) else _pair(conv.padding)
 
 
 def _is_small(conv: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -120,15 +139,22 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _set_order(conv: nn.Conv2d, order: torch.memory_format) -> None:
-    """Give a convolution's weights a memory order that cannot be mistaken for the other one.
-
-    Weights of 1 x 1 lie alike in both, and torch looks at strides that say nothing: those are made
-    to say it, without a copy.
-    """
-    import torch
+    """Give a convolution's weights a memory order."""
     from torch import nn
 
-    weight = conv.weight.detach()
-    strides = torch.empty(weight.shape, device="meta", memory_format=order).stride()
-    ordered = weight.contiguous(memory_format=order).as_strided(weight.shape, strides)
-    conv.weight = nn.Parameter(ordered, requires_grad=False)
+    conv.weight = nn.Parameter(_ordered(conv.weight.detach(), order), requires_grad=False)
+
+
+def _ordered(tensor: torch.Tensor, order: torch.memory_format) -> torch.Tensor:
+    """Return a tensor in a memory order that cannot be mistaken for the other one.
+
+    Weights of 1 x 1 and maps of one place lie alike in both, and torch looks at strides that may
+    say either: they are made to say it, without a copy.
+    """
+    import torch
+
+    _, channels, height, width = tensor.shape
+    last = (height * width * channels, 1, width * channels, channels)
+    first = (channels * height * width, height * width, width, 1)
+    strides = first if order == torch.contiguous_format else last
+    return tensor.contiguous(memory_format=order).as_strided(tensor.shape, strides)

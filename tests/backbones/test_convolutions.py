@@ -108,10 +108,64 @@ def test_maps_that_are_not_square_and_images_without_a_batch() -> None:
     assert model[0](input=torch.randn(1, N_IN, 9, 1)).shape == (1, WIDE, 9, 1)
 
 
-def test_a_stride_that_was_set_as_one_number() -> None:
-    conv = nn.Conv2d(N_IN, WIDE, 3, padding=1)
-    conv.stride = 2
+def test_strides_and_padding_that_were_set_as_one_number() -> None:
+    conv = nn.Conv2d(N_IN, WIDE, 3)
+    conv.stride, conv.padding = 2, 1
     assert order_of(conv, 8) == "first"
+
+
+def test_a_map_of_one_place_says_its_order_whatever_its_strides_said() -> None:
+    model = nn.Sequential(nn.Conv2d(N_IN, WIDE, 3, padding=1).requires_grad_(False))
+    prepare_convolutions(model, {"0.weight"}, FAST)
+    x = torch.randn(2, N_IN, 1, 1, generator=torch.Generator().manual_seed(0))
+    for order in (torch.contiguous_format, torch.channels_last):
+        strided = torch.empty_like(x, memory_format=order).copy_(x)
+        assert written(model(strided)) == "first"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 1}, {"kernel_size": 1, "padding": 1}, {"kernel_size": 1, "padding": "same"},
+        {"kernel_size": 3, "padding": "valid"}, {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        {"kernel_size": 3, "padding": 2, "dilation": 2, "stride": 2},
+        {"kernel_size": 3, "padding": (0, 1), "groups": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("n_images", [1, 3])
+def test_convolutions_of_few_images_are_the_plain_ones(
+    n_images: int, settings: dict, bias: bool
+) -> None:
+    conv = nn.Conv2d(32, 16, bias=bias, **settings).requires_grad_(False)
+    x = torch.randn(n_images, 32, 6, 5, generator=torch.Generator().manual_seed(0))
+    wanted = conv(x)
+    prepare_convolutions(nn.Sequential(conv), {"0.weight"}, FAST)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        torch.testing.assert_close(conv(x), wanted, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_autocast_of_the_caller_is_heeded_with_one_thread_too() -> None:
+    conv = nn.Conv2d(8, 4, 1).requires_grad_(False)
+    prepare_convolutions(nn.Sequential(conv), {"0.weight"}, FAST)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.randn(1, 8, 3, 3)).dtype == torch.bfloat16
+
+
+def test_a_weight_that_is_made_anew_in_every_pass_is_left_alone() -> None:
+    with pytest.warns(FutureWarning):
+        conv = torch.nn.utils.weight_norm(nn.Conv2d(N_IN, WIDE, 3, padding=1))
+    model = nn.Sequential(conv)
+    prepare_convolutions(model, {"0.weight"}, FAST)
+    x = torch.randn(2, N_IN, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(x), model(x))
 
 
 def test_a_pass_has_small_maps_first_where_its_numerics_say_so(resnet18: Backbone) -> None:
