@@ -162,7 +162,7 @@ def test_a_weight_that_is_made_anew_in_every_pass_is_left_alone() -> None:
     with pytest.warns(FutureWarning):
         conv = torch.nn.utils.weight_norm(nn.Conv2d(N_IN, WIDE, 3, padding=1))
     model = nn.Sequential(conv)
-    prepare_convolutions(model, {"0.weight"}, FAST)
+    prepare_convolutions(model, dict(model.named_parameters()), FAST)
     x = torch.randn(2, N_IN, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(model(x), model(x))
