@@ -172,10 +172,22 @@ def _claim_words(tested: dict[str, list[claims.Tested]]) -> str:
         counts = Counter(t.verdict for t in tests)
         if tests:
             parts.append(
-                f"{claim} in {counts['holds']} of {len(tests)} variants tested (the reverse in "
-                f"{counts['reversed']})"
+                f"{claim} in {counts['holds']} of {len(tests)} variants tested "
+                f"({_size_words(tests)}the reverse in {counts['reversed']})"
             )
     return f"D1's two claims: {'; '.join(parts)}." if parts else ""
+
+
+def _size_words(tests: list[claims.Tested]) -> str:
+    """Return in how many variants of each input size a claim holds; nothing of a single size."""
+    sizes = sorted({test.variant.size for test in tests})
+    if len(sizes) == 1:
+        return ""
+    told = []
+    for size in sizes:
+        verdicts = [test.verdict for test in tests if test.variant.size == size]
+        told.append(f"{verdicts.count('holds')} of {len(verdicts)} at {size} px")
+    return f"{listed(told)}; "
 
 
 def _cost_words(costs: list[claims.Gain]) -> str:

@@ -224,3 +224,16 @@ def test_the_best_of_all_variants_is_that_of_the_rows(bench, name: str, network:
     own = told[told.index(network) :].partition(")")[0]
     assert f"`{best.label}` with {best.settings['image_size']} px, {best.settings['pool']}" in own
     assert own.endswith(f"({best.top1['test']:.3f}")
+
+
+def test_the_short_sentence_says_at_which_size_a_claim_holds(bench) -> None:
+    pair = bench.claims.Pair(0.0, 0.0, 0.0, 1.0)
+    tested = [
+        bench.claims.Tested(bench.depth.Variant(size, "avg", "train", "svm", "12"), verdict, pair)
+        for size, verdict in ((64, "holds"), (32, "holds"), (64, "open"), (96, "reversed"))
+    ]
+    said = bench.results._claim_words({bench.results.BETTER: tested})
+    assert (
+        "ResNet-50 beats VGG16 in 2 of 4 variants tested (1 of 1 at 32 px, 1 of 2 at 64 px and "
+        "0 of 1 at 96 px; the reverse in 1)" in said
+    )
