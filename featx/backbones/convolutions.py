@@ -48,14 +48,15 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
     import torch
     from torch import nn
 
-    choosable = numerics.precision == "fp32" and not numerics.compile and not numerics.plain
+    # Only these are left to torch's choice: products of bf16 are oneDNN's, the compiler's its own.
+    eager_fp32 = numerics.precision == "fp32" and not numerics.compile
     for name, module in model.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
         # A weight that is no parameter is made anew in every pass, by a hook.
         own = type(module) is nn.Conv2d and "weight" in module._parameters
         chooses_order = own and numerics.small_maps_first and _has_large_kernel(module)
-        by_onednn = own and choosable and _can_be_onednn(module)
+        by_onednn = own and eager_fp32 and not numerics.plain and _can_be_onednn(module)
         if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
             _set_order(module, torch.channels_last)
         if chooses_order or by_onednn:
@@ -81,7 +82,7 @@ def _prepared() -> type[nn.Conv2d]:
                     _set_order(self, order)
                     self.order = order
                 input = _ordered(input, order)
-            if input.dim() == 4 and self.by_onednn and _left_to_torch(self, input):
+            if input.dim() == 4 and self.by_onednn and _might_be_a_product(self, input):
                 return torch.mkldnn_convolution(
                     input, self.weight, self.bias, _padding(self), _pair(self.stride),
                     _pair(self.dilation), self.groups,
@@ -107,8 +108,8 @@ def _can_be_onednn(conv: nn.Conv2d) -> bool:
     )
 
 
-def _left_to_torch(conv: nn.Conv2d, x: torch.Tensor) -> bool:
-    """Return whether torch might choose by the number of threads what computes a batch."""
+def _might_be_a_product(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Return whether torch might compute a batch without oneDNN; more often than it would."""
     import torch
 
     few = len(x) == 1 or (conv.kernel_size == (1, 1) and torch.get_num_threads() == 1)

@@ -48,12 +48,16 @@ class Numerics:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UnknownName("Precision", self.precision, PRECISIONS)
-        alone = self.channels_last and self.precision == "fp32" and not self.compile
-        if self.small_maps_first and not alone:
+        if self.small_maps_first and not self.takes_small_maps_first:
             raise UsageError(
-                f"small_maps_first is for channels-last fp32 that is not compiled, not for "
+                "small_maps_first is for channels-last fp32 that is not compiled, not for "
                 f"{self.precision}, channels_last={self.channels_last}, compile={self.compile}."
             )
+
+    @property
+    def takes_small_maps_first(self) -> bool:
+        """Whether `small_maps_first` means something beside the rest of it."""
+        return self.channels_last and self.precision == "fp32" and not self.compile
 
     @property
     def plain(self) -> bool:

@@ -80,12 +80,10 @@ class Settings:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic of the forward pass."""
-        # Of bf16 it is no faster; the compiler, and GPUs, have orders of their own.
-        by_map = self.channels_last and self.precision == "fp32" and not self.compile
-        return Numerics(
-            self.precision, self.channels_last, self.fold, self.compile,
-            small_maps_first=by_map and self.device.type == "cpu",
-        )  # fmt: skip
+        found = Numerics(self.precision, self.channels_last, self.fold, self.compile)
+        # GPUs have orders of their own.
+        by_map = found.takes_small_maps_first and self.device.type == "cpu"
+        return replace(found, small_maps_first=by_map)
 
     def of_pass(self, points: Iterable[CutPoint]) -> Settings:
         """Return the settings of a pass with these cuts; of a part of them they stay."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from featx.backbones.numerics import Numerics
 from featx.errors import UsageError
 from featx.extraction import cut_points, make_settings, tune, tuning
 from featx.extraction.tuning import FREE
@@ -208,6 +209,19 @@ def test_another_size_cut_or_machine_is_another_question(
     assert asks(free=("threads", "fold"))
     monkeypatch.setattr(tuning, "cpu_name", lambda: "another processor")
     assert asks()
+
+
+def test_what_was_found_with_other_numerics_is_measured_again(
+    backbone, points, settings, monkeypatch
+) -> None:
+    """A version of featx may make more of the same settings."""
+    stopwatch(monkeypatch, per_image)
+    tune(backbone, points, settings, free=FREE)
+    assert tune(backbone, points, settings, free=FREE).remembered
+    before = Numerics(settings.precision, settings.channels_last, settings.fold)
+    assert before != settings.numerics
+    monkeypatch.setattr(type(settings), "numerics", property(lambda self: before))
+    assert not tune(backbone, points, settings, free=FREE).remembered
 
 
 def test_a_real_measurement(backbone, points, settings, monkeypatch) -> None:
