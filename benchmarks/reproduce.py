@@ -74,6 +74,9 @@ def reproduce() -> int:
         some.setdefault(name, []).extend(values)
     refuse_unvaried(chosen_runs(EXPERIMENTS[args.experiment], args.only or ()), list(some))
     runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or (), some)
+    for name in args.only or ():
+        if name not in [run.report for run in runs]:
+            print(f"{name}: skipped, it has nothing of what --some asks for.")
     if args.weights_dir is not None and not args.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {args.weights_dir} is no folder.")
     work = []

@@ -156,7 +156,7 @@ def _refuse_homeless(
                 if isinstance(run.settings.get(name), list)
             ]
             raise UsageError(
-                f"{name} {value} is in none of {quoted([run.report for run in divided])}. Valid: "
+                f"No run of {quoted([run.report for run in divided])} has {name} {value}. Valid: "
                 f"{'; '.join(places)}."
             )
 

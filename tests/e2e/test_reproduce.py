@@ -323,7 +323,8 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
     # None of the values is left out in silence, and the place of one that is elsewhere is named.
     for values, reports in (([64, 160], names), ([160], ()), ([96], names[:1])):
         with pytest.raises(
-            UsageError, match=f"image_size {values[-1]} is in none of 'd1-depth.*96 in d1-depth-vgg"
+            UsageError,
+            match=f"No run of 'd1-depth.* has image_size {values[-1]}. .*96 in d1-depth-vgg",
         ):
             experiments.chosen_runs(depth, reports, {"image_size": values})
     # A study that is not divided takes what it is given.
@@ -339,8 +340,13 @@ def test_values_of_one_field_may_come_in_two_options(bench, monkeypatch, capsys)
     )  # fmt: skip
     assert bench.reproduce.main() == 0
     said = capsys.readouterr().out
-    assert "d1-depth-vgg16:" in said
-    assert "d1-depth-vgg16-96:" in said
+    assert "d1-depth-vgg16: to run" in said
+    assert "d1-depth-vgg16-96: to run" in said
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:3], "--some", "image_size=96", *sys.argv[-3:]])
+    assert bench.reproduce.main() == 0
+    said = capsys.readouterr().out
+    assert "d1-depth-vgg16: skipped, it has nothing of what --some asks for." in said
+    assert "d1-depth-vgg16: to run" not in said
 
 
 def test_the_reports_of_a_study_by_size_are_all_variants_of_its_recipe(bench) -> None:
