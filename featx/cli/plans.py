@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featx.cli.console import out, table
-from featx.text import human_bytes
+from featx.text import counted, human_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +46,8 @@ def summary(prepared: Prepared, plan: Plan) -> str:
     size = settings.preprocess.image_size
     return (
         f"{plan.images_to_extract:,} images through {backbone.short_name}{random} at "
-        f"{f'{size} px' if size else 'their native size'}, {len(prepared.points)} cuts, on "
+        f"{f'{size} px' if size else 'their native size'}, "
+        f"{counted(len(prepared.points), 'cut', 'cuts')}, on "
         f"{', '.join(map(str, settings.devices))} ({settings.numerics}): "
         f"{human_bytes(plan.bytes_to_write)} of features to write to {where}, "
         f"{human_bytes(prepared.store.free_bytes())} free."

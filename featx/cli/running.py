@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featx.text import counted
+
 if TYPE_CHECKING:
     from featx.evaluate import RunRecord
     from featx.recipes import Recipe
@@ -39,10 +41,13 @@ def fits_in_words(recipe: Recipe) -> str:
     from featx.pipeline import candidates
 
     values = candidates(recipe)
+    n_cuts = len(recipe.cuts)
+    n_fits = n_cuts * len(values)
     chosen = " (chosen on validation)" if len(values) > 1 else ""
     listed = ", ".join(f"{value:g}" for value in values)
     return (
-        f"Then {len(values) * len(recipe.cuts)} fits: {recipe.head} for {len(recipe.cuts)} cuts, "
+        f"Then {counted(n_fits, 'fit', 'fits')}: {recipe.head} for "
+        f"{counted(n_cuts, 'cut', 'cuts')}, "
         f"C = {listed}{chosen}, standardized: {recipe.standardize}. Report: {recipe.report_path}"
     )
 

@@ -173,7 +173,7 @@ def test_a_dry_run_writes_nothing() -> None:
         # resnet18's layer1 at 32 px is 64 x 8 x 8.
         assert "4,096" in result.stdout
         assert "to compute" in result.stdout
-    assert "1 fits: svm for 1 cuts, C = 12" in squeezed(result.stdout)
+    assert "1 fit: svm for 1 cut, C = 12" in squeezed(result.stdout)
     assert not list(Path().rglob("*.h5"))
     assert not Path("reports").exists()
 
@@ -283,8 +283,9 @@ def test_cache_commands_list_verify_and_find_damage() -> None:
 def test_a_plan_says_how_the_network_will_compute() -> None:
     result = featx("extract", *SMALL, "--cut", "layer1", "--dry-run", "--precision", "auto")
     assert result.exit_code == 0, result.output
-    assert "on cpu (fp32, channels-last, small maps channels-first, BatchNorm folded)" in squeezed(
-        result.output
+    assert (
+        "1 cut, on cpu (fp32, channels-last, small maps channels-first, BatchNorm folded)"
+        in squeezed(result.output)
     )
     plain = featx(
         "extract", *SMALL, "--cut", "layer1", "--dry-run", "--no-fold", "--no-channels-last"
