@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from featx.data.normalize import normalize
 from featx.errors import ShapeError, UnknownName
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 CROPS = ("center", "none")
 INTERPOLATIONS = ("bilinear", "bicubic")
-
-# Values that are normalized together on a CPU: 128 kB, which the four operations on them find in
-# the second level cache. torch divides larger ones among its threads, and beside other work the
-# barriers of small operations take far longer than the operations.
-_BLOCK = 1 << 15
 
 # Fewer images are left to Pillow: finding out whether torch gives its pixels costs more.
 _WORTH_A_TRIAL = 32
@@ -212,7 +208,7 @@ class Preprocess:
             batch.to(device, non_blocking=True) if already_sized else self.sized(batch, device)
         ).permute(0, 3, 1, 2)
         if x.device.type == "cpu":
-            return self._normalized_in_blocks(x, memory_format)
+            return normalize(x, self.mean, self.std, 1 / self.scale, memory_format)
         return self.normalized(x.to(torch.float32, memory_format=memory_format))
 
     def sized(self, batch: torch.Tensor, device: torch.device | str) -> torch.Tensor:
@@ -253,30 +249,6 @@ class Preprocess:
         std = torch.tensor(self.std, device=x.device).view(3, 1, 1)
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
         return x.to(torch.float32).div_(1 / self.scale).sub_(mean).div_(std)
-
-    def _normalized_in_blocks(
-        self, x: torch.Tensor, memory_format: torch.memory_format
-    ) -> torch.Tensor:
-        """Return `normalized` of a uint8 batch (n, 3, height, width) on the CPU, block by block."""
-        import torch
-
-        n, _, height, width = x.shape
-        out = torch.empty(x.shape, dtype=torch.float32, memory_format=memory_format)
-        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        if memory_format == torch.channels_last:
-            # Whole rows of pixels, so that the innermost loop is longer than three channels.
-            source = x.permute(0, 2, 3, 1).reshape(n * height, 3 * width)
-            target = out.permute(0, 2, 3, 1).view(n * height, 3 * width)
-            mean, std = mean.repeat(width), std.repeat(width)
-        else:
-            source, target = x, out
-            mean, std = mean.view(3, 1, 1), std.view(3, 1, 1)
-        step = max(1, _BLOCK * len(source) // max(1, out.numel()))
-        minus_mean, divisor = -mean, torch.tensor(1 / self.scale)
-        for block, pixels in zip(target.split(step), source.split(step), strict=True):
-            # The same operations as in `normalized`, and in their order: -mean + x / divisor.
-            torch.addcdiv(minus_mean, block.copy_(pixels), divisor, out=block).div_(std)
-        return out
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""
