@@ -315,6 +315,7 @@ class Backbone:
             multiply_adds=seen.multiply_adds,
             n_parameters=seen.n_parameters,
             order=seen.order,
+            threads_matter=seen.threads_matter,
         )
 
     def _stage(self, seen: Seen, found: Trace) -> str | None:

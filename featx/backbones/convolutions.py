@@ -53,15 +53,35 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
     for name, module in model.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
-        # A weight that is no parameter is made anew in every pass, by a hook.
-        own = type(module) is nn.Conv2d and "weight" in module._parameters
-        chooses_order = own and numerics.small_maps_first and _has_large_kernel(module)
-        by_onednn = own and eager_fp32 and not numerics.plain and _can_be_onednn(module)
+        on_cpu = module.weight.device.type == "cpu"
+        chooses_order = (
+            _is_plain(module) and numerics.small_maps_first and _has_large_kernel(module)
+        )
+        by_onednn = on_cpu and eager_fp32 and not numerics.plain and _can_be_onednn(module)
         if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
             _set_order(module, torch.channels_last)
         if chooses_order or by_onednn:
             module.__class__ = _prepared()
             vars(module).update(chooses_order=chooses_order, by_onednn=by_onednn)
+
+
+def weights_for_onednn(model: nn.Module) -> list[str]:
+    """Return the names of the weights whose convolutions can be computed by oneDNN in any case.
+
+    The last digits of the others may depend on torch's threads.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network, on any device.
+    """
+    from torch import nn
+
+    return [
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and _can_be_onednn(module)
+    ]
 
 
 @functools.cache
@@ -92,6 +112,14 @@ def _prepared() -> type[nn.Conv2d]:
     return Prepared
 
 
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Return whether a convolution is torch's own with a weight that stays."""
+    from torch import nn
+
+    # A weight that is no parameter is made anew in every pass, by a hook.
+    return type(conv) is nn.Conv2d and "weight" in conv._parameters
+
+
 def _has_large_kernel(conv: nn.Conv2d) -> bool:
     # Of a grouped convolution every channel reads few weights.
     return conv.groups == 1 and conv.weight.numel() >= LARGE_KERNEL
@@ -101,7 +129,7 @@ def _can_be_onednn(conv: nn.Conv2d) -> bool:
     import torch
 
     return (
-        conv.weight.device.type == "cpu"
+        _is_plain(conv)
         and conv.padding_mode == "zeros"
         and (conv.padding != "same" or conv.kernel_size == (1, 1))
         and torch.backends.mkldnn.is_available()

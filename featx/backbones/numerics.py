@@ -16,8 +16,8 @@ class Numerics:
     """The arithmetic of a forward pass.
 
     All of these give the same features up to rounding, but not the same bits, and so they are part
-    of a cache's key. Threads are not: convolutions give the same bits with any number of them. (The
-    products of linear layers may not: docs/decisions/0025.)
+    of a cache's key. Threads are not: convolutions give the same bits with any number of them, and
+    where others come into play `featx.backbones.CutPoint` says so.
 
     Attributes
     ----------

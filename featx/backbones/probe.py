@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from featx.backbones.convolutions import weights_for_onednn
 from featx.backbones.operators import watching_operators
 from featx.errors import ShapeError
 
@@ -52,6 +53,9 @@ class CutPoint:
         Used up to and with this cut; shared ones count once.
     order : int
         Place in the order of completion, from 0.
+    threads_matter : bool
+        Whether on a CPU its last digits may be others with other numbers of threads: a product of
+        matrices comes before it, or a convolution that `featx.backbones.convolutions` leaves alone.
     """
 
     module: str
@@ -65,6 +69,7 @@ class CutPoint:
     multiply_adds: int
     n_parameters: int
     order: int
+    threads_matter: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ class Seen:
         The type's name, for messages.
     multiply_adds, n_parameters : int
         Up to and with this module, for one image.
+    threads_matter : bool
+        As of `CutPoint`.
     """
 
     order: int
@@ -88,6 +95,7 @@ class Seen:
     output_type: str
     multiply_adds: int
     n_parameters: int
+    threads_matter: bool
 
 
 @dataclass
@@ -240,6 +248,8 @@ def _watch(
 
     found = Trace(image_size)
     unused = {id(parameter): name for name, parameter in parameters.items()}
+    sure = {id(parameters[name]) for name in weights_for_onednn(model) if name in parameters}
+    threads_matter = False
     used = flops = 0
 
     def note_use(arguments: list[Any]) -> None:
@@ -253,9 +263,10 @@ def _watch(
 
     def add_up(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         # By the formulas of torch's own counter, which would import the compiler.
-        nonlocal flops
+        nonlocal flops, threads_matter
         if formula := flop_registry.get(func.overloadpacket):
             flops += formula(*args, **kwargs, out_val=output)
+            threads_matter |= not any(id(leaf) in sure for leaf in args)
 
     def hook_for(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -269,6 +280,7 @@ def _watch(
                     # The formulas' unit is one multiplication or one addition.
                     multiply_adds=flops // 2 // BATCH,
                     n_parameters=used,
+                    threads_matter=threads_matter,
                 )
 
         return hook

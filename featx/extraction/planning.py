@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from featx.errors import BudgetExceeded
 from featx.extraction.settings import Settings
 from featx.machine import available_memory_bytes, versions
-from featx.text import human_bytes
+from featx.text import counted, human_bytes
 
 if TYPE_CHECKING:
     from featx.backbones import Backbone, CutPoint
@@ -43,7 +43,7 @@ def feature_key(
         pool=point.pool,
         storage=settings.storage,
         precision=settings.precision,
-        numerics=_numerics(settings),
+        numerics=_numerics(settings, point),
         device_kind=settings.device.type,
         batch_size=batch_size,
         shard_rows=shard_rows_for(point.n_pooled, batch_size, settings.storage),
@@ -51,14 +51,16 @@ def feature_key(
     )
 
 
-def _numerics(settings: Settings) -> str:
+def _numerics(settings: Settings, point: CutPoint) -> str:
     """Return what changes the last digits besides the precision: ``channels-last, ...``."""
-    parts = ", ".join(settings.numerics.parts())
-    if not settings.compile:
-        return parts
-    # Eager kernels give the same bits whatever the threads; of compiled ones nobody promises it.
-    threads = f" with {settings.threads} threads" if settings.threads else ""
-    return f"{parts} for {' '.join(settings.compiled_for)}{threads}"
+    text = ", ".join(settings.numerics.parts())
+    if settings.compile:
+        text += f" for {' '.join(settings.compiled_for)}"
+    # Nobody promises that compiled kernels give the same bits whatever the threads.
+    by_torch = settings.device.type == "cpu" and (point.threads_matter or settings.numerics.plain)
+    if settings.threads and (settings.compile or by_torch):
+        text += f" with {counted(settings.threads, 'thread', 'threads')}"
+    return text
 
 
 def _versions_that_matter(backbone: Backbone) -> str:

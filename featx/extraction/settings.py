@@ -49,7 +49,7 @@ class Settings:
         See `featx.backbones.numerics.Numerics`.
     threads : int or None
         Of torch, for the forward pass; None leaves their number as it is. They change no bit of
-        convolutions; products of linear layers they may (docs/decisions/0025).
+        convolutions; see `CutPoint.threads_matter` for what they may.
     auto_batch : int or None
         First choice of ``batch_size="auto"``; None is `AUTO_BATCH`.
     compiled_for : tuple of str

@@ -66,6 +66,41 @@ def test_points_come_in_order_of_execution(resnet50: Backbone) -> None:
     assert "relu" in modules
 
 
+class Transposed(nn.Module):
+    """A product of matrices without weights, as in attention."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ x.transpose(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "modules"),
+    [
+        (lambda: nn.Conv2d(3, 4, 3), []),
+        (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), ["1", "2", "3", "4", ""]),
+        (lambda: nn.Conv2d(3, 4, 3, padding="same"), ["1", "2", "3", "4", ""]),
+        (lambda: nn.Conv2d(3, 4, 1, padding="same"), []),
+        (lambda: type("Own", (nn.Conv2d,), {})(3, 4, 3), ["1", "2", "3", "4", ""]),
+        (lambda: nn.LPPool2d(2, 2), []),
+        (Transposed, ["1", "2", "3", "4", ""]),
+    ],
+    ids=[
+        "plain",
+        "circular",
+        "same",
+        "same-1x1",
+        "subclass",
+        "no-product",
+        "a-product-without-module",
+    ],
+)
+def test_threads_matter_behind_what_torch_may_compute_by_products(make, modules: list[str]) -> None:
+    """The network: a ReLU, the layer in question, pooling, a flattening, a ReLU."""
+    layers = [nn.ReLU(), make(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ReLU()]
+    found = trace(nn.Sequential(*layers).eval(), (8, 8), native_size=8, name="net")
+    assert [name for name, seen in found.seen.items() if seen.threads_matter] == modules
+
+
 def test_the_short_list_is_the_named_top_and_block_modules(resnet18: Backbone) -> None:
     modules = [p.module for p in resnet18.cut_points(32)]
     assert modules[:4] == ["conv1", "bn1", "relu", "maxpool"]

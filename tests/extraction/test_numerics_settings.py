@@ -106,6 +106,28 @@ def test_threads_of_a_compiled_pass_are_in_its_key(backbone, split, settings) ->
     assert len(compiled) == 3
 
 
+def test_threads_are_in_the_key_where_they_may_change_digits(backbone, split, settings) -> None:
+    points = cut_points(backbone, ["layer1", "avgpool", "fc"], settings)
+
+    def key(cut, **changes):
+        return feature_key(backbone, split, replace(settings, **changes), points[cut], 4)
+
+    assert [points[cut].threads_matter for cut in points] == [False, False, True]
+    for cut in ("layer1", "avgpool"):
+        assert key(cut, threads=1) == key(cut, threads=2) == key(cut)
+    assert len({key("fc", threads=n) for n in (None, 1, 2)}) == 3
+    assert key("fc", threads=1).numerics.endswith("BatchNorm folded with 1 thread")
+    assert key("fc").numerics.endswith("BatchNorm folded")
+    # As the library built it, torch chooses what computes a convolution, by threads among others.
+    plain = {"channels_last": False, "fold": False}
+    assert key("layer1", **plain, threads=2).numerics == "channels-first with 2 threads"
+    assert key("layer1", **plain).numerics == "channels-first"
+    bf16 = {"precision": "bf16", "threads": 2}
+    assert key("layer1", **plain, **bf16).numerics == "channels-first"
+    on_gpu = {"device": GPU, "threads": 2}
+    assert "thread" not in key("fc", **on_gpu).numerics + key("layer1", **plain, **on_gpu).numerics
+
+
 @pytest.mark.parametrize(
     "wrong", [{"threads": 0}, {"threads": "many"}, {"batch_size": 0}, {"batch_size": 2.5}]
 )
