@@ -7,8 +7,8 @@ faster from there, which is all that counts for a map of one place. Measured: do
 
 *By oneDNN.* torch leaves some convolutions to a matrix product, which rounds otherwise with other
 numbers of threads: those of a single image, if small, and with one thread those of 1 x 1 without
-strides of fewer than 16 images (``use_mkldnn`` in ATen's Convolution.cpp). Threads are not in the
-key of the cache, so torch is not left the choice.
+strides of fewer than 16 images (``use_mkldnn`` in ATen's Convolution.cpp). Threads shall change no
+feature, so torch is not left the choice.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
     for name, module in model.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
-        on_cpu = module.weight.device.type == "cpu"
         chooses_order = (
-            _is_plain(module) and numerics.small_maps_first and _has_large_kernel(module)
+            numerics.small_maps_first and _is_plain(module) and _has_large_kernel(module)
         )
-        by_onednn = on_cpu and eager_fp32 and not numerics.plain and _can_be_onednn(module)
+        chooses_kernel = eager_fp32 and not numerics.plain and _can_be_onednn(module)
+        by_onednn = chooses_kernel and module.weight.device.type == "cpu"
         if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
             _set_order(module, torch.channels_last)
         if chooses_order or by_onednn:
@@ -65,8 +65,8 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
             vars(module).update(chooses_order=chooses_order, by_onednn=by_onednn)
 
 
-def weights_for_onednn(model: nn.Module) -> list[str]:
-    """Return the names of the weights whose convolutions can be computed by oneDNN in any case.
+def convolutions_for_onednn(model: nn.Module) -> frozenset[str]:
+    """Return the names of the convolutions that a working copy has computed by oneDNN in any case.
 
     The last digits of the others may depend on torch's threads.
 
@@ -77,11 +77,11 @@ def weights_for_onednn(model: nn.Module) -> list[str]:
     """
     from torch import nn
 
-    return [
-        f"{name}.weight" if name else "weight"
+    return frozenset(
+        name
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) and _can_be_onednn(module)
-    ]
+    )
 
 
 @functools.cache

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from featx.backbones.convolutions import weights_for_onednn
+from featx.backbones.convolutions import convolutions_for_onednn
 from featx.backbones.operators import watching_operators
+from featx.backbones.thread_bits import threads_change_no_bit
 from featx.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class CutPoint:
     order : int
         Place in the order of completion, from 0.
     threads_matter : bool
-        Whether on a CPU its last digits may be others with other numbers of threads: a product of
-        matrices comes before it, or a convolution that `featx.backbones.convolutions` leaves alone.
+        Whether on a CPU its last digits may be others with other numbers of threads: before it
+        comes an operator that is not known to be without that (`featx.backbones.thread_bits`), or
+        a convolution that `featx.backbones.convolutions` leaves alone.
     """
 
     module: str
@@ -248,7 +250,8 @@ def _watch(
 
     found = Trace(image_size)
     unused = {id(parameter): name for name, parameter in parameters.items()}
-    sure = {id(parameters[name]) for name in weights_for_onednn(model) if name in parameters}
+    by_onednn = convolutions_for_onednn(model)
+    running: list[str] = []
     threads_matter = False
     used = flops = 0
 
@@ -266,10 +269,15 @@ def _watch(
         nonlocal flops, threads_matter
         if formula := flop_registry.get(func.overloadpacket):
             flops += formula(*args, **kwargs, out_val=output)
-            threads_matter |= not any(id(leaf) in sure for leaf in args)
+        convolves = running and running[-1] in by_onednn
+        threads_matter = threads_matter or not (convolves or threads_change_no_bit(func))
 
-    def hook_for(name: str) -> Any:
+    def before(name: str) -> Any:
+        return lambda module, args: running.append(name)
+
+    def after(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            running.pop()
             found.runs[name] += 1
             if name not in found.seen:
                 is_tensor = isinstance(output, torch.Tensor)
@@ -288,7 +296,8 @@ def _watch(
     handles = []
     try:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_hook(hook_for(name)))
+            handles.append(module.register_forward_pre_hook(before(name)))
+            handles.append(module.register_forward_hook(after(name)))
         # no_grad, not inference_mode: the latter hands over linear layers whole, without a formula.
         # The plain attention kernel is the one that can be counted on every device.
         with (

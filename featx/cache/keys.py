@@ -62,7 +62,8 @@ class FeatureKey:
     precision : {"fp32", "bf16", "fp16"}
         Type the network computed in.
     numerics : str
-        What else changes the last digits: memory order, folding, compilation.
+        What else changes the last digits: memory order, folding, compilation; threads where they
+        were set and may change them.
     device_kind : {"cpu", "cuda", "mps"}
         Kind of device the network ran on.
     batch_size : int

@@ -36,7 +36,7 @@ class Settings:
         Where the forward pass runs.
     more_devices : tuple of torch.device
         Further ones of its kind, each with a process of its own and every n-th batch. They
-        change no bit.
+        change no bit, but on a CPU by the threads that are left to each; see `threads`.
     precision : {"fp32", "bf16", "fp16"}
         Arithmetic of the forward pass; features leave it as float32.
     batch_size : int or "auto"

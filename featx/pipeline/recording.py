@@ -19,6 +19,7 @@ from featx.evaluate import (
 from featx.machine import device_names
 from featx.pipeline.about import about_run, dataset_record, image_notes
 from featx.pipeline.prepare import repeated_values
+from featx.text import counted
 
 if TYPE_CHECKING:
     from featx.cache import FeatureSet
@@ -107,7 +108,8 @@ def _how(prepared: Prepared) -> str:
     parts = [str(settings.numerics)]
     if prepared.tuning is not None:
         parts.append(f"batches of {settings.batch_sizes()[0]}")
-        parts += [f"{settings.threads} threads"] if settings.threads else []
+    if settings.threads:
+        parts.append(counted(settings.threads, "thread", "threads"))
     return ", ".join(parts)
 
 

@@ -67,7 +67,7 @@ def test_auto_never_goes_below_what_is_allowed(monkeypatch, precision, allow, fa
     assert machine.pick_precision(precision, allow, CPU) == picked
 
 
-def test_the_key_says_all_that_changes_bits_and_no_threads(backbone, split, settings) -> None:
+def test_the_key_says_all_that_changes_bits(backbone, split, settings) -> None:
     point = cut_points(backbone, ["layer1"], settings)["layer1"]
 
     def key(**changes):
