@@ -33,6 +33,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from featx.machine import n_cpus
 
+    if unknown := [name for name in options.only or () if name not in GROUPS]:
+        raise SystemExit(f"No group of lines is called {unknown[0]!r}. Valid: {', '.join(GROUPS)}.")
     threads = options.threads or n_cpus()
     repeats = options.repeats or (2 if options.quick else 5)
     with tempfile.TemporaryDirectory(prefix="featx-bench-", dir=options.folder) as temporary:
@@ -91,7 +93,9 @@ def main() -> int:
     """Measure, write, or check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few images; nothing is written")
-    parser.add_argument("--only", action="append", metavar="NAME", help="one group of lines")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="one group of lines: cut, peak, ..."
+    )
     parser.add_argument("--update", action="store_true", help="with --only: into the file there is")
     parser.add_argument("--repeats", type=int, help="rounds; default 5")
     parser.add_argument("--threads", type=int, help="of every side; default: all cores")

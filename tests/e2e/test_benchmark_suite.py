@@ -105,6 +105,15 @@ def test_a_line_that_was_measured_again_says_so(lines, tmp_path, monkeypatch, ca
     assert suite._update(again | {"machine": {**whole["machine"], "threads": 64}}) == 1
 
 
+def test_a_group_that_is_none_is_said_before_anything_is_measured(lines, monkeypatch) -> None:
+    import suite
+
+    monkeypatch.setattr(lines.limits, "measured", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys, "argv", ["suite.py", "--only", "cut", "--only", "peaks"])
+    with pytest.raises(SystemExit, match=r"called 'peaks'\. Valid: cut, bf16, .*million"):
+        suite.main()
+
+
 def test_rendering_measures_nothing_and_takes_no_flags_that_say_how(
     lines, monkeypatch, capsys
 ) -> None:
