@@ -45,6 +45,7 @@ VARIANTS = {
 }
 BF16 = {"bf16": Numerics("bf16", channels_last=True, fold=True)}
 COMPILED = {"compiled": Numerics(channels_last=True, fold=True, compile=True)}
+COMPILED_BF16 = {"bf16, compiled": Numerics("bf16", channels_last=True, fold=True, compile=True)}
 
 
 def measure(
@@ -95,7 +96,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    variants = VARIANTS | (BF16 if args.bf16 else {}) | (COMPILED if args.compile else {})
+    variants = VARIANTS | (BF16 if args.bf16 else {})
+    if args.compile:
+        variants |= COMPILED | (COMPILED_BF16 if args.bf16 else {})
     if not args.json:
         print(f"{cpu_name()}, {args.threads} threads, torch {versions()['torch']}")
     chosen = tuple(case for case in CASES if not args.case or case[0] in args.case)

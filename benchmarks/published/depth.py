@@ -75,20 +75,23 @@ class Depth:
         return self.records[0].dataset.splits["test"].digest
 
     def coverage(self) -> str:
-        """Return how many of the recipes' variants were run, and which sizes of which pooling."""
+        """Return how many of the recipes' variants were run: with which head, pooling and size."""
         runs = [r for r in EXPERIMENTS["d1-depth"].runs if r.report in NETWORKS[self.network]]
         total = sum(
             math.prod(map(len, load_study(r.recipe, r.settings).axes.values())) for r in runs
         )
-        sizes: dict[str, list[int]] = {}
+        sizes: dict[tuple[str, str], list[int]] = {}
         for variant in sorted(self.scores, key=lambda v: v.size):
-            of_pool = sizes.setdefault(variant.pool, [])
+            of_pool = sizes.setdefault((variant.head, variant.pool), [])
             if variant.size not in of_pool:
                 of_pool.append(variant.size)
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for pool, found in sizes.items():
-            alike.setdefault(tuple(found), []).append(pool)
-        told = [f"{listed(pools)} at {listed(of_sizes)} px" for of_sizes, pools in alike.items()]
+        alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        for (head, pool), found in sizes.items():
+            alike.setdefault((head, tuple(found)), []).append(pool)
+        told = [
+            f"{head} with {listed(pools)} at {listed(of_sizes)} px"
+            for (head, of_sizes), pools in alike.items()
+        ]
         return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
 
     def best(self, variant: Variant, cuts: Iterable[str] | None = None) -> str:

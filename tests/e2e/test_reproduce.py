@@ -209,7 +209,7 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     page = bench.results.page(known)
     # 5 sizes, 4 poolings, 2 ways to standardize, 3 heads: SVM with C = 12 and chosen, logistic
     # regression.
-    assert "ResNet-50: 2 of 120 variants were run: avg at 32 px." in page
+    assert "ResNet-50: 2 of 120 variants were run: svm with avg at 32 px." in page
     assert known["one_variant"] == [
         "VGG16: the one variant that comes nearest to all 3 figures is 32 px, avg, train, svm, "
         "C chosen; its largest distance is 6.0 points. 0 of 2 variants agree with all of them."
@@ -239,8 +239,9 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     # Flattened features are a study of their own, and the same network's.
     depth_study(tmp_path, "VGG16", vgg, {"auto": few}, "-flatten")
     known = bench.results.facts(tmp_path)
-    assert "VGG16: 3 of 120 variants were run: avg and flatten at 32 px." in bench.results.page(
-        known
+    assert (
+        "VGG16: 3 of 120 variants were run: svm with avg and flatten at 32 px."
+        in bench.results.page(known)
     )
     assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
     # Logistic regression is another: beside the SVM on the same cuts, 50 images worse at one.
