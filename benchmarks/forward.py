@@ -52,7 +52,12 @@ def measure(
     name: str, side: int, batch: int, cut: str, variants: dict[str, Numerics], rounds: int
 ) -> dict[str, float]:
     """Return the images a second of each variant, medians of `rounds` turns."""
-    backbone = featx.load_backbone(name, "none")
+    shared = featx.load_backbone(name, "none")
+    # A backbone keeps one compiled pass, the last.
+    backbones = {
+        variant: featx.load_backbone(name, "none") if numerics.compile else shared
+        for variant, numerics in variants.items()
+    }
     x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     with contextlib.ExitStack() as stack:
@@ -60,7 +65,7 @@ def measure(
         # The plain one last: working copies made while its hooks are there would have them too.
         captures = {
             variant: stack.enter_context(
-                Capture(backbone, [cut], "avg", variants[variant], batch_size=batch)
+                Capture(backbones[variant], [cut], "avg", variants[variant], batch_size=batch)
             )
             for variant in sorted(variants, key=lambda variant: variants[variant].plain)
         }
