@@ -40,7 +40,8 @@ class Experiment:
     runs: tuple[Run, ...]
 
 
-# The SVM's studies of D1 in depth, a report each: a size can be added without running the others.
+# The studies of D1 in depth, a report for each row of sizes: one can be added without running
+# the others.
 DEPTH_SIZES = ((32, 64), (96,), (128,), (224,))
 
 
@@ -70,8 +71,8 @@ EXPERIMENTS = {
         (
             *_by_size("d1-depth-vgg16"),
             *_by_size("d1-depth-resnet50"),
-            Run("d1-depth-vgg16-logistic"),
-            Run("d1-depth-resnet50-logistic"),
+            *_by_size("d1-depth-vgg16-logistic"),
+            *_by_size("d1-depth-resnet50-logistic"),
             Run("d1-depth-resnet50-flatten"),
             Run("d1-depth-vgg16-flatten"),
             # Keras' VGG16 has the source's weights; torchvision's own are others.

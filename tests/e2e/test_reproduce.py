@@ -329,8 +329,8 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
         ):
             experiments.chosen_runs(depth, reports, {"image_size": values})
     # A study that is not divided takes what it is given.
-    logistic = experiments.chosen_runs(depth, ["d1-depth-vgg16-logistic"], {"image_size": [160]})
-    assert len(logistic) == 1
+    whole = experiments.chosen_runs(depth, ["d1-depth-vgg16-flatten"], {"image_size": [160]})
+    assert len(whole) == 1
 
 
 def test_values_of_one_field_may_come_in_two_options(bench, monkeypatch, capsys) -> None:
