@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ from featx.errors import UsageError
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+_NUMBERS = itertools.count(1)
 
 
 class CompiledPass:
@@ -37,6 +41,9 @@ class CompiledPass:
             # Taken out again, so that every call begins with what the first one began with.
             return [values.pop(name) for name in names]
 
+        # The compiler counts what it has made of a code object, and from the ninth on runs it as it
+        # is, in other arithmetic than was asked for: every pass has one of its own.
+        run.__code__ = run.__code__.replace(co_name=f"run_{next(_NUMBERS)}")
         self._names = names
         self._run: Callable[[torch.Tensor], list[torch.Tensor]] = torch.compile(
             run,
@@ -52,8 +59,12 @@ class CompiledPass:
         UsageError
             When the compiler fails, with its reason.
         """
+        from torch._dynamo import config
+
         try:
-            found = self._run(x)
+            # Parts of a network that cannot be compiled into one are counted by their own code.
+            with config.patch(fail_on_recompile_limit_hit=True):
+                found = self._run(x)
         except Exception as error:
             # Errors of the network itself, and of memory, are not the compiler's.
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
