@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import binomtest
 
 from featx.evaluate import read_record
+from featx.text import human_seconds
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -85,7 +86,11 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
         "fine-tuning wins", "not told apart", "not tested",
     ]  # fmt: skip
     words = bench.others.crossing(found)
-    took = "in 6 min 45 s where the best probe takes 10 s"
+    long, short = (
+        human_seconds(by_name[name]["train_s"] + by_name[name]["extract_s"])
+        for name in ("lp-ft", "probe conv4_block6_out")
+    )
+    took = f"in {long} where the best probe takes {short}"
     gain = f"{100 * apart:+.1f}"
     assert words == (
         f"With 500 training images fine-tuning wins ({gain} points on test for the network), "
@@ -96,7 +101,7 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
     alike = {"a": few, "b": replace(few, record=many.record)}
     assert bench.others.crossing(alike) == (
         f"With 500 and 5,000 training images fine-tuning wins ({gain} and {gain} points on test "
-        "for the network), in 6 min 45 s and 6 min 45 s where the best probe takes 10 s and 10 s."
+        f"for the network), in {long} and {long} where the best probe takes {short} and {short}."
     )
     header, rows = bench.others.approach_rows(found)
     assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
@@ -190,8 +195,8 @@ def test_a_part_of_an_experiment_is_named_in_its_command(bench) -> None:
 def test_what_a_comparison_notes_on_its_best_probe_is_told(bench) -> None:
     found = bench.others.read_networks(REPO / "reports")
     few = found["networks-500"]
-    note = f"probe: {few.probe.what}: C 1 is the largest"
-    assert any(text.startswith(note) for text in few.record.notes)
+    note = f"probe: {few.probe.what}: C 1 is the largest of the values compared."
+    few = replace(few, record=few.record.model_copy(update={"notes": ["another", note]}))
     (told,) = bench.others.notes_on_probes({"networks-500": few})
     assert told.startswith(f"With 500 training images, {few.probe.what}: C 1 is the largest")
     quiet = few.record.model_copy(update={"notes": ["probe: another_cut: C 1 is the largest"]})
