@@ -45,6 +45,7 @@ class CompiledPass:
         # is, in other arithmetic than was asked for: every pass has one of its own.
         run.__code__ = run.__code__.replace(co_name=f"run_{next(_NUMBERS)}")
         self._names = names
+        self._is_compiled = False
         self._run: Callable[[torch.Tensor], list[torch.Tensor]] = torch.compile(
             run,
             dynamic=False,
@@ -57,13 +58,15 @@ class CompiledPass:
         Raises
         ------
         UsageError
-            When the compiler fails, with its reason.
+            When the compiler fails, with its reason, or is turned off.
         """
         from torch._dynamo import config
+        from torch._dynamo.utils import counters
 
+        n_graphs = counters["stats"]["unique_graphs"]
         try:
             # Parts of a network that cannot be compiled into one are counted by their own code.
-            with config.patch(fail_on_recompile_limit_hit=True):
+            with config.patch(fail_on_recompile_limit_hit=True, suppress_errors=False):
                 found = self._run(x)
         except Exception as error:
             # Errors of the network itself, and of memory, are not the compiler's.
@@ -74,6 +77,13 @@ class CompiledPass:
             raise UsageError(
                 f"This network cannot be compiled here: {reason}. Leave --compile out."
             ) from error
+        if not self._is_compiled and counters["stats"]["unique_graphs"] == n_graphs:
+            raise UsageError(
+                "Nothing of this network was compiled: torch.compile is turned off here "
+                "(TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE, torch.compiler.set_stance), or has "
+                "given up on the network's code. Turn it on, or leave --compile out."
+            )
+        self._is_compiled = True
         if x.is_cuda:
             # The graph's next replay writes where this one did.
             found = [value.clone() for value in found]

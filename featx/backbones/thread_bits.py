@@ -9,6 +9,7 @@ that do not; measured: docs/decisions/0027.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Names of aten operators, those that write in place without their underscore.
@@ -29,7 +30,7 @@ _SAME_BITS = frozenset(
 )  # fmt: skip
 
 
-def threads_change_no_bit(operator: Any) -> bool:
+def threads_change_no_bit(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Return whether an operator of `torch.ops.aten` is known to round as with any threads.
 
     Convolutions are not among them: who computes those depends on the module around them, see
@@ -38,7 +39,21 @@ def threads_change_no_bit(operator: Any) -> bool:
     Parameters
     ----------
     operator : OpOverload
-        As `featx.backbones.operators.watching_operators` hands it over.
+    args, kwargs : sequence and mapping
+        What it takes; all three as `featx.backbones.operators.watching_operators` hands them over.
     """
     library, _, name = str(operator.overloadpacket).partition(".")
-    return library == "aten" and name.strip("_") in _SAME_BITS
+    name = name.strip("_")
+    if library != "aten" or name not in _SAME_BITS:
+        return False
+    if name in ("add", "sub"):
+        # A factor is fused into the addition by vectors alone.
+        return kwargs.get("alpha", 1) == 1
+    if name == "native_batch_norm":
+        # Statistics of the batch are sums over all of it.
+        return not args[5]
+    if name == "mean":
+        # Of every channel by itself: longer sums are divided among threads.
+        dims = args[1] if len(args) > 1 and args[1] else (0,)
+        return args[0].dim() == 4 and all(d % 4 in (2, 3) for d in dims)
+    return True

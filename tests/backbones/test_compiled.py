@@ -16,14 +16,13 @@ from featx.backbones.compiled import CompiledPass
 from featx.errors import UsageError
 
 N_PASSES = 12
+COMPILE = torch.compile
 
 
 @pytest.fixture(autouse=True)
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    real = torch.compile
-
     def translate(function: Any, **options: Any) -> Any:
-        return real(function, dynamic=options["dynamic"], backend="eager")
+        return COMPILE(function, dynamic=options["dynamic"], backend="eager")
 
     monkeypatch.setattr(torch, "compile", translate)
     torch._dynamo.reset()
@@ -67,3 +66,37 @@ def test_parts_beyond_the_limit_are_refused_not_run_as_they_are() -> None:
 
     with pytest.raises(UsageError, match=r"cannot be compiled here: .*limit.*Leave --compile out"):
         compile_many()
+
+
+def test_a_compiler_that_is_turned_off_is_not_taken_for_one() -> None:
+    from torch._dynamo import config
+
+    with (
+        config.patch(disable=True),
+        pytest.raises(UsageError, match=r"Nothing .* was compiled: .*DISABLE.* Turn it on, or"),
+    ):
+        compiled(nn.Linear(3, 2))(torch.randn(30, 3))
+
+
+def test_code_that_torch_has_given_up_on_is_not_taken_for_compiled() -> None:
+    """The user's own compiled functions have met the limit before."""
+    for n in range(N_PASSES):
+        torch.compile(Broken(), dynamic=False)(torch.randn(1 + n, 3))
+    with pytest.raises(UsageError, match=r"Nothing .* was compiled: .* given up"):
+        compiled(Broken())(torch.randn(30, 3))
+
+
+def test_errors_of_the_compiler_are_not_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo import config
+
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **_: COMPILE(function, dynamic=False, backend=fails)
+    )
+    with (
+        config.patch(suppress_errors=True),
+        pytest.raises(UsageError, match=r"cannot be compiled here: .*no compiler"),
+    ):
+        compiled(nn.Linear(3, 2))(torch.randn(2, 3))

@@ -83,4 +83,18 @@ def test_single_layers(layer: nn.Module, order: torch.memory_format) -> None:
     ids=str,
 )
 def test_what_is_not_known_is_not_sure(operator: torch._ops.OpOverload, known: bool) -> None:
-    assert threads_change_no_bit(operator) is known
+    x = torch.ones(1, 2, 3, 4)
+    assert threads_change_no_bit(operator, (x, x), {}) is known
+
+
+def test_what_operators_are_given_counts_too() -> None:
+    aten, x = torch.ops.aten, torch.ones(1, 2, 3, 4)
+    per_channel = torch.ones(2)
+    norm = (x, per_channel, per_channel, per_channel, per_channel)
+    assert threads_change_no_bit(aten.native_batch_norm.default, (*norm, False, 0.1, 1e-5), {})
+    assert not threads_change_no_bit(aten.native_batch_norm.default, (*norm, True, 0.1, 1e-5), {})
+    assert not threads_change_no_bit(aten.add.Tensor, (x, x), {"alpha": 0.5})
+    for dims, known in (([2, 3], True), ([-1, -2], True), ([1, 2, 3], False), ([], False)):
+        assert threads_change_no_bit(aten.mean.dim, (x, dims), {}) is known
+    assert not threads_change_no_bit(aten.mean.default, (x,), {})
+    assert not threads_change_no_bit(aten.mean.dim, (x[0], [1, 2]), {})
