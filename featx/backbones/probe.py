@@ -269,9 +269,9 @@ def _watch(
         nonlocal flops, threads_matter
         if formula := flop_registry.get(func.overloadpacket):
             flops += formula(*args, **kwargs, out_val=output)
-        convolves = running and running[-1] in by_onednn
+        in_convolution = bool(running) and running[-1] in by_onednn
         threads_matter = threads_matter or not (
-            convolves or threads_change_no_bit(func, args, kwargs)
+            in_convolution or threads_change_no_bit(func, args, kwargs)
         )
 
     def before(name: str) -> Any:

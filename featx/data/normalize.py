@@ -129,6 +129,7 @@ def _lone_threads(n: int) -> ThreadPoolExecutor | None:
 
 @functools.cache
 def _made_threads(n: int) -> ThreadPoolExecutor:
+    """Start `n` threads one by one, and tell torch in each of them to compute with one."""
     import torch
 
     threads = ThreadPoolExecutor(n, "featx-normalize")

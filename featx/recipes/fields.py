@@ -96,7 +96,9 @@ class SharedFields(BaseModel):
     )
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     threads: Count | Literal["auto"] = Field(
-        "auto", description="Of torch, when extracting; auto: as torch decides."
+        "auto",
+        description="Of torch, when extracting; auto: as torch decides. May change last digits "
+        "behind dense layers, attention, SiLU or GELU, which then have a key of their own.",
     )
     batch_size: Count | Literal["auto"] = Field(
         "auto", description="Images a batch; auto halves it when memory runs out."

@@ -14,7 +14,8 @@ from pydantic import model_validator
 from featx.recipes.fields import ProbeFields, SharedFields
 from featx.recipes.train_fields import CompareFields, LoopFields, Mode, TrainFields
 
-# Fields that say where and how fast a run works, or what stands beside it: they change no result.
+# Fields that say where and how fast a run works, or what stands beside it: they change no result,
+# and threads its last digits at most (docs/decisions/0027).
 PLACES = (
     "name", "data_dir", "cache_dir", "out", "rebuild", "jobs", "workers", "threads",
     "memory_budget", "resume", "track", "published", "exhibits", "map_method",

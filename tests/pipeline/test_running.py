@@ -233,7 +233,6 @@ def test_the_record_says_what_a_reader_must_know(places) -> None:
 
 
 def test_a_record_tells_no_path_of_this_machine(places, tmp_path) -> None:
-    import torch
     from safetensors.torch import save_file
 
     weights = tmp_path / "my-weights.safetensors"
@@ -259,7 +258,16 @@ def test_a_record_tells_no_path_of_this_machine(places, tmp_path) -> None:
     assert "my-weights.safetensors" in record.command
     assert any("does not say its preprocessing" in note for note in record.notes)
     assert json.loads((recipe.report_path / "results.json").read_text())["schema_version"] == 2
-    assert torch.get_num_threads() >= 1
+
+
+def test_a_record_says_the_threads_that_were_set(places) -> None:
+    """They may be in the key of the features: docs/decisions/0027."""
+    recipe = make(places, name="threads", cuts=["layer1"], threads=1)
+    record = featx.run(recipe)
+    assert record.environment.device.endswith("BatchNorm folded, 1 thread")
+    assert "BatchNorm folded, 1 thread" in (recipe.report_path / "report.md").read_text()
+    again = featx.run(make(places, name="own", cuts=["layer1"]))
+    assert again.environment.device.endswith("BatchNorm folded")
 
 
 def test_the_repeat_command_makes_the_same_settings(monkeypatch) -> None:
