@@ -16,7 +16,7 @@ import pytest
 from exhibit_cases import COLUMNS, TILE, make_exhibits, put_exhibits
 from hypothesis import given
 from hypothesis import strategies as st
-from record_cases import COMPARISONS, STUDIES, TRAININGS
+from record_cases import COMPARISONS, STUDIES, TRAININGS, make_row, make_study
 from report_cases import CASES, make_record, make_result, named, simple_record
 
 from featx.errors import FeatxError
@@ -126,6 +126,20 @@ def test_the_answer_names_the_best_cut_as_the_record_has_it() -> None:
     test = best.splits["test"]
     assert f"{test.accuracy:.3f} (95 % interval {test.accuracy_low:.3f}" in answer[1]
     assert "the intervals" in answer[1]
+
+
+def test_the_answer_of_a_study_names_every_setting() -> None:
+    """A figure's labels lose their middle; the sentence is there to tell it."""
+    settings = {
+        "image_size": 128, "pool": "grid:2", "standardize": "per-split", "head": "logistic",
+        "C": "auto", "augment": "crop",
+    }  # fmt: skip
+    row = make_row("best", "best", settings, 0.9, label="conv4_block6_out")
+    page = page_of(make_study([row]))
+    answer = re.search(r'<p class="answer">(.*?)</p>', page, re.DOTALL)
+    assert answer is not None
+    assert "128, grid:2, per-split, logistic, C auto, crop · conv4_block6_out<" in answer[1]
+    assert "…" not in answer[1]
 
 
 def test_the_data_of_the_script_is_the_records() -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SHOWN = 60
 _ONE_LINE = 44
+# A study's label is made of its settings, which the answer is there to tell: about 20 of a field.
+_LONGEST_IN_ANSWER = 240
 _LONGEST_SENTENCE = 2000
 _LONGEST_KEPT = 20_000
 # Marks around a name within a sentence. `plain` lets no such character through.
@@ -83,8 +85,8 @@ def answer_markup(record: Record) -> Markup:
 def in_markup(say: Callable[[Style], str]) -> Markup:
     """Return what is said in a style as HTML, with the names in bold."""
     marked = Style(
-        name=lambda text: f"{_BEGIN}{plain(text, _LONGEST_SHOWN)}{_END}",
-        said=lambda text: plain(text, 2000),
+        name=lambda text: f"{_BEGIN}{plain(text, _LONGEST_IN_ANSWER)}{_END}",
+        said=lambda text: plain(text, _LONGEST_SENTENCE),
     )
     text = str(escape(say(marked)))
     begun = text.replace(_BEGIN, "<strong><bdi>").replace(_END, "</bdi></strong>")
