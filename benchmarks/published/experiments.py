@@ -26,10 +26,16 @@ class Run:
     def report(self) -> str:
         return self.name or self.recipe
 
+    def values(self, name: str) -> list[Any]:
+        """Return the values of a field that its recipe, or what is set besides, has."""
+        study = load_study(self.recipe, self.settings)
+        own = study.axes[name] if name in study.axes else getattr(study.recipe, name, None)
+        return list(own) if isinstance(own, list) else [own]
+
     def of(self, name: str, values: Sequence[Any]) -> list[Any]:
-        """Return those values of a field that this run has; all where it leaves them open."""
-        own = self.settings.get(name)
-        return [value for value in values if not isinstance(own, list) or value in own]
+        """Return those of some values of a field that this run has."""
+        known = self.values(name)
+        return [value for value in values if value in known]
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,26 @@ class Experiment:
 # The studies of D1 in depth, a report for each row of sizes: one can be added without running
 # the others.
 DEPTH_SIZES = ((32, 64), (96,), (128,), (224,))
+# Flattened features take the longest, a size by itself.
+FLAT_SIZES = ((32,), (64,), (96,), (128,), (224,))
 
 
-def _by_size(recipe: str) -> tuple[Run, ...]:
+def _by_size(
+    recipe: str,
+    name: str = "",
+    rows: Sequence[tuple[int, ...]] = DEPTH_SIZES,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Run, ...]:
     """Return the runs of a study with many input sizes, the first ones under its own name."""
+    name = name or recipe
     return tuple(
-        Run(recipe, "" if sizes == DEPTH_SIZES[0] else f"{recipe}-{sizes[0]}",
-            {"image_size": list(sizes)})
-        for sizes in DEPTH_SIZES
+        Run(recipe, name if sizes == rows[0] else f"{name}-{sizes[0]}",
+            {**(settings or {}), "image_size": list(sizes)})
+        for sizes in rows
     )  # fmt: skip
 
 
+FLATTENED = {"pool": "flatten"}
 TORCHVISION_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
 
 EXPERIMENTS = {
@@ -73,8 +88,17 @@ EXPERIMENTS = {
             *_by_size("d1-depth-resnet50"),
             *_by_size("d1-depth-vgg16-logistic"),
             *_by_size("d1-depth-resnet50-logistic"),
-            Run("d1-depth-resnet50-flatten"),
-            Run("d1-depth-vgg16-flatten"),
+            *_by_size("d1-depth-vgg16-flatten", rows=FLAT_SIZES),
+            *_by_size("d1-depth-resnet50-flatten", rows=FLAT_SIZES),
+            *_by_size(
+                "d1-depth-vgg16-logistic", "d1-depth-vgg16-flatten-logistic", FLAT_SIZES, FLATTENED
+            ),
+            *_by_size(
+                "d1-depth-resnet50-logistic",
+                "d1-depth-resnet50-flatten-logistic",
+                FLAT_SIZES,
+                FLATTENED,
+            ),
             # Keras' VGG16 has the source's weights; torchvision's own are others.
             Run(
                 "d1-depth-vgg16",
@@ -136,30 +160,28 @@ def chosen_runs(
         )
     chosen = [run for run in experiment.runs if not only or run.report in only]
     for name, values in (some or {}).items():
-        _refuse_homeless(name, values, chosen, experiment)
+        for value in values:
+            if not any(run.of(name, [value]) for run in chosen):
+                raise UsageError(
+                    f"No run of {quoted([run.report for run in chosen])} has {name} {value}. "
+                    f"Valid: {_places(name, chosen, experiment)}."
+                )
     return tuple(
         run for run in chosen if all(run.of(name, values) for name, values in (some or {}).items())
     )
 
 
-def _refuse_homeless(
-    name: str, values: Sequence[Any], chosen: Sequence[Run], experiment: Experiment
-) -> None:
-    """Refuse a value that none of the studies divided by this field has: it would be left out."""
-    divided = [run for run in chosen if isinstance(run.settings.get(name), list)]
-    if not divided:
-        return
-    for value in values:
-        if not any(run.of(name, [value]) for run in divided):
-            places = [
-                f"{', '.join(map(str, run.settings[name]))} in {run.report}"
-                for run in experiment.runs
-                if isinstance(run.settings.get(name), list)
-            ]
-            raise UsageError(
-                f"No run of {quoted([run.report for run in divided])} has {name} {value}. Valid: "
-                f"{'; '.join(places)}."
-            )
+def _places(name: str, chosen: Sequence[Run], experiment: Experiment) -> str:
+    """Return the values of a field, and in which runs they are where the chosen lack some."""
+    reports: dict[str, list[str]] = {}
+    for run in experiment.runs:
+        for value in run.values(name):
+            reports.setdefault(str(value), []).append(run.report)
+    here = {str(value) for run in chosen for value in run.values(name)}
+    return ", ".join(
+        value if value in here else f"{value} in {' and '.join(places)}"
+        for value, places in reports.items()
+    )
 
 
 def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:

@@ -323,14 +323,26 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
     assert [run.report for run in only] == names[1:]
     # None of the values is left out in silence, and the place of one that is elsewhere is named.
     for values, reports in (([64, 160], names), ([160], ()), ([96], names[:1])):
-        with pytest.raises(
-            UsageError,
-            match=f"No run of 'd1-depth.* has image_size {values[-1]}. .*96 in d1-depth-vgg",
-        ):
+        with pytest.raises(UsageError) as refused:
             experiments.chosen_runs(depth, reports, {"image_size": values})
-    # A study that is not divided takes what it is given.
-    whole = experiments.chosen_runs(depth, ["d1-depth-vgg16-flatten"], {"image_size": [160]})
-    assert len(whole) == 1
+        assert f"has image_size {values[-1]}. Valid: 32, 64, " in str(refused.value)
+        there = "96 in d1-depth-vgg16-96 and " in str(refused.value)
+        assert there == (reports == names[:1])
+
+
+def test_a_value_is_run_where_a_recipe_has_it(bench) -> None:
+    depth = bench.experiments.EXPERIMENTS["d1-depth"]
+    runs = {
+        pool: {r.report for r in bench.experiments.chosen_runs(depth, (), {"pool": [pool]})}
+        for pool in ("avg", "flatten")
+    }
+    # Flattened features have reports of their own, one for each size, and no other run has them.
+    assert all("-flatten" in report for report in runs["flatten"])
+    assert len(runs["flatten"]) == 20
+    assert runs["avg"] | runs["flatten"] == {run.report for run in depth.runs}
+    assert not runs["avg"] & runs["flatten"]
+    with pytest.raises(UsageError, match=r"has pool sum\. Valid: avg, max, grid:2, flatten\."):
+        bench.experiments.chosen_runs(depth, (), {"pool": ["sum"]})
 
 
 def test_values_of_one_field_may_come_in_two_options(bench, monkeypatch, capsys) -> None:
