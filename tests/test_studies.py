@@ -8,6 +8,7 @@ import pytest
 
 from featx.errors import RecipeError
 from featx.recipes import Recipe, load_recipe, load_study, make_recipe, make_study
+from featx.recipes.loading import LIST_FIELDS
 
 TRAIN = {"task": "train", "network": "conv2", "dataset": "digits"}
 
@@ -261,3 +262,16 @@ def test_nesterov_is_left_to_sgd() -> None:
 def test_settings_of_single_approaches_are_read_from_the_command_line() -> None:
     recipe = make_study({"task": "compare", "per_approach": '{"scratch": {"lr": 0.01}}'}).recipe
     assert recipe.per_approach == {"scratch": {"lr": 0.01}}
+
+
+def test_a_list_is_one_value_of_every_field_that_holds_several() -> None:
+    several = {
+        name
+        for name, field in Recipe.model_fields.items()
+        if str(field.annotation).startswith(("tuple", "list"))
+    }
+    assert several == set(LIST_FIELDS)
+    study = make_study({"name": "few", "backbone": "resnet18", "cuts": ["layer1"],
+                        "dataset": "digits", "precision": "auto", "allow": ["bf16"]})  # fmt: skip
+    assert study.is_single
+    assert study.recipe.allow == ("bf16",)

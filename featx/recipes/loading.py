@@ -18,7 +18,7 @@ from featx.recipes.yaml_text import read_yaml
 MAX_RECIPE_BYTES = 1_000_000
 # A list is one value of these; a list of lists varies them. A list of C is a choice by validation,
 # one with a grid or a list in it ([12, auto]) varies it.
-LIST_FIELDS = ("cuts", "classes", "augment", "approaches", "scratch")
+LIST_FIELDS = ("cuts", "classes", "augment", "approaches", "scratch", "allow")
 _NEVER_VARIED = ("task", "name", "description", "repeats", "published", "out", "cache_dir")
 
 
