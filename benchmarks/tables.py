@@ -38,6 +38,8 @@ TRAININGS = (
     "d3-cerberus", "d4-cnn-a",
 )  # fmt: skip
 STUDIES = ("d2-frozen", "d2-input-size", "d4-study")
+# Settings of a run that the index leaves to the report itself, which says what came of them.
+UNTOLD = ("limit", "precision", "allow")
 
 
 def d1_table() -> str:
@@ -144,7 +146,7 @@ def reports_table() -> str:
             continue
         study = load_study(run.recipe, run.settings)
         what = study.recipe.description.partition(" Published")[0]
-        besides = {k: v for k, v in run.settings.items() if k not in ("limit", "precision")}
+        besides = {k: v for k, v in run.settings.items() if k not in UNTOLD}
         if besides:
             what += f" ({', '.join(f'{key}: {_plainly(value)}' for key, value in besides.items())})"
         images = f"{record.dataset.splits['train'].n:,}"
