@@ -34,6 +34,8 @@ _MARKED = 40
 _MOST_LINES = 300
 _BUNDLE = 24.0  # pixels that the lines through one value of an axis spread over
 _LEFT, _RIGHT, _HEIGHT = 64.0, 864.0, 220.0
+# For the text of a mark, between legend and plot.
+_MARK_ROOM = 14.0
 
 
 @dataclass(frozen=True)
@@ -135,19 +137,21 @@ def _lines(
         for line in lines[:12]
     )
     chart = Chart(_RIGHT + 16, 0, f"{title}: {words}")
-    top = legend(chart, [(line.look, line.marker, line.name) for line in lines], _LEFT, 18) + 6
-    bottom = top + _HEIGHT
     xs = [x for line in lines for x, _ in line.points]
+    marked = mark is not None and min(xs) <= mark <= max(xs)
+    top = legend(chart, [(line.look, line.marker, line.name) for line in lines], _LEFT, 18) + 6
+    top += _MARK_ROOM if marked else 0
+    bottom = top + _HEIGHT
     ys = [y for line in lines for _, y in line.points]
     x = Scale(min(xs), max(xs), _LEFT + 8, _RIGHT - 8, log_x)
     y = share_scale(ys, bottom, top) if "accuracy" in y_title else _spread(ys, bottom, top)
     value_axis(chart, y, _LEFT, _RIGHT, y_title)
-    if mark is not None and min(xs) <= mark <= max(xs):
+    if mark is not None and marked:
         chart.line([(x(mark), top), (x(mark), bottom)], "front")
         said = f"{mark:.2g}" if log_x else f"kept: epoch {mark:g}"
-        at_end = x(mark) > (_LEFT + _RIGHT) / 2
-        anchor = "end" if at_end else "start"
-        chart.text(x(mark) + (-6 if at_end else 6), top + 10, said, anchor, kind="halo")
+        # Above the plot: inside of it, it would lie on a line sooner or later.
+        anchor = "end" if x(mark) > (_LEFT + _RIGHT) / 2 else "start"
+        chart.text(x(mark), top - 5, said, anchor)
     number_axis(chart, x, top, bottom, x_title, "")
     for line in lines:
         points = [(x(px), y(py)) for px, py in line.points]
