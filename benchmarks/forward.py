@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--case", action="append", help="Networks to measure. Default: all.")
+    parser.add_argument("--batch", type=int, help="Images a batch. Default: the case's own.")
     parser.add_argument("--bf16", action="store_true", default=cpu_has_bf16())
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true", help="One JSON object per line.")
@@ -106,7 +107,11 @@ def main() -> None:
         variants |= COMPILED | (COMPILED_BF16 if args.bf16 else {})
     if not args.json:
         print(f"{cpu_name()}, {args.threads} threads, torch {versions()['torch']}")
-    chosen = tuple(case for case in CASES if not args.case or case[0] in args.case)
+    chosen = tuple(
+        (name, side, args.batch or batch, cut)
+        for name, side, batch, cut in CASES
+        if not args.case or name in args.case
+    )
     for row in results(chosen, variants, args.rounds):
         if args.json:
             print(json.dumps(row), flush=True)

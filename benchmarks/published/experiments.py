@@ -13,6 +13,8 @@ from featx.evaluate import ComparisonRecord, Record, StudyRecord, read_record
 from featx.pipeline import compared_runs, finished_record
 from featx.recipes import Recipe, Study, load_study
 
+_MOST_NAMED = 4  # reports in a message
+
 
 @dataclass(frozen=True)
 class Run:
@@ -170,26 +172,27 @@ def chosen_runs(
     for name, values in (some or {}).items():
         for value in values:
             if not any(run.of(name, [value]) for run in chosen):
-                raise UsageError(
-                    f"No run of {quoted([run.report for run in chosen])} has {name} {value}. "
-                    f"Valid: {_places(name, chosen, experiment)}."
-                )
+                raise UsageError(_is_nowhere(name, value, chosen, experiment))
     return tuple(
         run for run in chosen if all(run.of(name, values) for name, values in (some or {}).items())
     )
 
 
-def _places(name: str, chosen: Sequence[Run], experiment: Experiment) -> str:
-    """Return the values of a field, and in which runs they are where the chosen lack some."""
-    reports: dict[str, list[str]] = {}
-    for run in experiment.runs:
-        for value in run.values(name):
-            reports.setdefault(str(value), []).append(run.report)
-    here = {str(value) for run in chosen for value in run.values(name)}
-    return ", ".join(
-        value if value in here else f"{value} in {' and '.join(places)}"
-        for value, places in reports.items()
+def _is_nowhere(name: str, value: Any, chosen: Sequence[Run], experiment: Experiment) -> str:
+    """Return what to say of a value that no chosen run has: what they have, and where it is."""
+    all_chosen = len(chosen) == len(experiment.runs)
+    where = "this experiment" if all_chosen else _few([run.report for run in chosen])
+    valid = dict.fromkeys(str(known) for run in chosen for known in run.values(name))
+    elsewhere = [run.report for run in experiment.runs if run.of(name, [value])]
+    return f"No run of {where} has {name} {value}. Valid: {', '.join(valid)}." + (
+        f" {value} is in {_few(elsewhere)}." if elsewhere else ""
     )
+
+
+def _few(reports: Sequence[str]) -> str:
+    """Return some names of reports, and how many more there are."""
+    more = f" and {len(reports) - _MOST_NAMED} more" if len(reports) > _MOST_NAMED else ""
+    return quoted(reports[:_MOST_NAMED]) + more
 
 
 def refuse_unvaried(runs: Sequence[Run], fields: Sequence[str]) -> None:

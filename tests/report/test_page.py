@@ -449,10 +449,15 @@ def test_the_usual_page_stays_under_10_megabytes(tmp_path: Path) -> None:
     assert len(page.encode()) < 10_000_000
 
 
+def chart_of(page: str, label: str) -> str:
+    """Return the inner SVG of a chart."""
+    svg = next(part for part in page.split("<svg ")[1:] if label in part.split(">")[0])
+    return svg.split("</svg>")[0]
+
+
 def chart_points(page: str, label: str) -> list[str]:
     """Return the titles of a chart's points, which hold its values."""
-    svg = next(part for part in page.split("<svg ")[1:] if label in part.split(">")[0])
-    return re.findall(r"<title>([^<]*)</title>", svg.split("</svg>")[0])
+    return re.findall(r"<title>([^<]*)</title>", chart_of(page, label))
 
 
 def test_a_training_draws_every_epoch_of_every_split() -> None:
@@ -466,6 +471,23 @@ def test_a_training_draws_every_epoch_of_every_split() -> None:
     rates = chart_points(page, "Learning rate per epoch")
     assert f"learning rate, epoch 1: {record.history[0].learning_rate:.4g}" in rates
     assert f"kept: epoch {record.best_epoch}<" in page
+
+
+def test_the_kept_epoch_is_named_above_every_line() -> None:
+    """At the top of the plot is a perfect accuracy, and a text there would lie on its line."""
+    record = TRAININGS["12 epochs"]
+    perfect = [e.model_copy(update={"top1": dict.fromkeys(e.top1, 1.0)}) for e in record.history]
+    svg = chart_of(page_of(record.model_copy(update={"history": perfect})), "Top-1 accuracy per")
+    (text,) = re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>kept: epoch', svg)
+    lines = re.findall(r'<path class="line s\d[^"]*" d="M([^"]*)"', svg)
+    heights = {
+        float(point.split()[1])
+        for line in lines
+        if line.count("L") == len(perfect) - 1  # not the legend's
+        for point in line.split("L")
+    }
+    assert len(heights) == 1
+    assert float(text) + 3 < min(heights)  # as far below its foot as a letter goes
 
 
 def test_several_trainings_share_a_chart() -> None:
