@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true", help="One JSON object per line.")
     args = parser.parse_args()
+    if args.batch is not None and args.batch < 1:
+        parser.error(f"--batch {args.batch}: give at least 1 image.")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     variants = VARIANTS | (BF16 if args.bf16 else {})
@@ -108,7 +110,7 @@ def main() -> None:
     if not args.json:
         print(f"{cpu_name()}, {args.threads} threads, torch {versions()['torch']}")
     chosen = tuple(
-        (name, side, args.batch or batch, cut)
+        (name, side, batch if args.batch is None else args.batch, cut)
         for name, side, batch, cut in CASES
         if not args.case or name in args.case
     )

@@ -72,7 +72,7 @@ def reproduce() -> int:
     some: dict[str, list[Any]] = {}
     for name, values in args.some:
         some.setdefault(name, []).extend(values)
-    refuse_unvaried(chosen_runs(EXPERIMENTS[args.experiment], args.only or ()), list(some))
+    refuse_unvaried(EXPERIMENTS[args.experiment].runs, list(some))
     runs = chosen_runs(EXPERIMENTS[args.experiment], args.only or (), some)
     for name in args.only or ():
         if name not in [run.report for run in runs]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -280,6 +281,10 @@ def test_a_part_of_a_study_is_a_field_and_values(bench, capsys, monkeypatch, tex
             ["--some", "size=32"],
             "'size' does not vary in this experiment. What varies: 'image_size'",
         ),
+        (
+            ["--some", "pool=max", "--only", "few"],
+            "No run of this experiment has pool max. Valid: avg, flatten.",
+        ),
         (["--weights-dir", "/no/such/folder"], "--weights-dir /no/such/folder is no folder"),
     ],
 )
@@ -345,11 +350,41 @@ def test_a_value_is_run_where_a_recipe_has_it(bench) -> None:
     }
     # Flattened features have reports of their own, one for each size, and no other run has them.
     assert all("-flatten" in report for report in runs["flatten"])
+    for family in ("vgg16-flatten", "resnet50-flatten"):
+        for study in (f"d1-depth-{family}", f"d1-depth-{family}-logistic"):
+            sizes = {
+                r.report: r.settings["image_size"]
+                for r in depth.runs
+                if re.fullmatch(rf"{study}(-\d+)?", r.report)
+            }
+            assert sizes == {
+                study if size == 32 else f"{study}-{size}": [size]
+                for size in load_study("d1-depth-vgg16-flatten").axes["image_size"]
+            }
     assert len(runs["flatten"]) == 20
     assert runs["avg"] | runs["flatten"] == {run.report for run in depth.runs}
     assert not runs["avg"] & runs["flatten"]
+    # What is asked of a report that does not vary it is judged by its one value.
+    only = ["d1-depth-vgg16-flatten"]
+    assert len(bench.experiments.chosen_runs(depth, only, {"pool": ["flatten"]})) == 1
+    with pytest.raises(
+        UsageError, match=r"has pool avg\. Valid: flatten\. avg is in 'd1-depth-vgg16'"
+    ):
+        bench.experiments.chosen_runs(depth, only, {"pool": ["avg"]})
+    # Logistic regression has no C = 12: nothing would run, and nothing would say so.
+    with pytest.raises(UsageError, match="has head logistic and C 12 together"):
+        bench.experiments.chosen_runs(depth, (), {"head": ["logistic"], "C": [12]})
     with pytest.raises(UsageError, match=r"has pool sum\. Valid: avg, max, grid:2, flatten\."):
         bench.experiments.chosen_runs(depth, (), {"pool": ["sum"]})
+
+
+def test_a_field_that_the_experiment_varies_may_be_named_where_a_report_does_not(
+    bench, monkeypatch, capsys
+) -> None:
+    words = ["d1-depth", "--dry-run", "--only", "d1-depth-vgg16-flatten", "--some", "pool=flatten"]
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *words])
+    assert bench.reproduce.main() == 0
+    assert "d1-depth-vgg16-flatten: to run" in capsys.readouterr().out
 
 
 def test_values_of_one_field_may_come_in_two_options(bench, monkeypatch, capsys) -> None:
