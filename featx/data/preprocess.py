@@ -10,6 +10,7 @@ exactly. The normalization is theirs too, float32 operation by operation.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -245,8 +246,7 @@ class Preprocess:
         """
         import torch
 
-        mean = torch.tensor(self.mean, device=x.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(3, 1, 1)
+        mean, std = _per_channel(self.mean, x.device), _per_channel(self.std, x.device)
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
         return x.to(torch.float32).div_(1 / self.scale).sub_(mean).div_(std)
 
@@ -266,9 +266,8 @@ class Preprocess:
             order = pillow_order(height, width, new_height, new_width, self.interpolation)
             if order is None:
                 return self._pillow_geometry(batch)
-            x = batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            x = batch.to(device, non_blocking=True)
             x = resize(x, new_height, new_width, self.interpolation, order=order)
-            x = x.permute(0, 2, 3, 1)
         top, left = self._crop_corner(new_height, new_width)
         out_height, out_width = self.output_size((new_height, new_width))
         return x[:, top : top + out_height, left : left + out_width]
@@ -305,6 +304,14 @@ TORCH = Preprocess("torch", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize
 # Mean of ImageNet's training pixels on 0..255, in RGB order. The original Caffe networks take BGR;
 # the converted weights (torchvision's IMAGENET1K_FEATURES, Keras' VGG16 after swapping) take RGB.
 CAFFE = Preprocess("caffe", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), scale=1.0, resize_size=256)
+
+
+@functools.cache
+def _per_channel(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+    """Return one value a channel for maps (3, height, width), brought to a device once."""
+    import torch
+
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def resolve_crop(crop: str, size: tuple[int, int] | None) -> str:
