@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, help="training images a class; default all")
     parser.add_argument("--variant", action="append", help="these only, beside the reference")
     parser.add_argument("--only-size", type=int, choices=SIZES, help="one image size")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
     parser.add_argument("--out", type=Path, help="the JSON file, instead of the machine's own")
     options = parser.parse_args()
     wanted = [REFERENCE, *(options.variant or VARIANTS)]
@@ -104,7 +105,7 @@ def main() -> None:
                 continue
             start = time.monotonic()
             settings = make_settings(
-                backbone, (32, 32), image_size=size, pool=SIZES[size], device="cpu",
+                backbone, (32, 32), image_size=size, pool=SIZES[size], device=options.device,
                 **changes,
             )  # fmt: skip
             with tempfile.TemporaryDirectory(prefix="featx-accuracy-") as folder:

@@ -5,6 +5,7 @@ whatever else the machine does hits them all; the figures are medians.
 
     python benchmarks/forward.py --rounds 5 --threads 2
     python benchmarks/forward.py --json
+    python benchmarks/forward.py --device cuda --compile
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import torch
 import featx
 from featx.backbones import Capture
 from featx.backbones.numerics import PLAIN, Numerics
-from featx.machine import cpu_has_bf16, cpu_name, keep_freed_memory, plain_fp32, versions
+from featx.machine import (
+    cpu_has_bf16,
+    cpu_name,
+    device_name,
+    keep_freed_memory,
+    plain_fp32,
+    versions,
+)
 
 # Network, pixels a side, images a batch, cut: the cases of docs/performance.md.
 CASES = (
@@ -36,6 +44,15 @@ CASES = (
     ("convnext_tiny", 64, 32, "features"),
     ("timm/tf_efficientnet_lite0", 64, 64, "stage4"),
 )
+GPU_CASES = (
+    ("resnet50", 64, 256, "layer3"),
+    ("resnet50", 224, 256, "layer4"),
+    ("vgg16", 224, 256, "features.30"),
+    ("resnet18", 224, 256, "layer4"),
+    ("timm/vit_base_patch16_224", 224, 256, "norm"),
+)
+# What torch does on a GPU unless told otherwise: convolutions in 10 bits.
+TF32 = "plain, TF32"
 VARIANTS = {
     "plain": PLAIN,
     "channels-last": Numerics(channels_last=True),
@@ -49,7 +66,13 @@ COMPILED_BF16 = {"bf16, compiled": Numerics("bf16", channels_last=True, fold=Tru
 
 
 def measure(
-    name: str, side: int, batch: int, cut: str, variants: dict[str, Numerics], rounds: int
+    name: str,
+    side: int,
+    batch: int,
+    cut: str,
+    variants: dict[str, Numerics],
+    rounds: int,
+    device: str,
 ) -> dict[str, float]:
     """Return the images a second of each variant, medians of `rounds` turns."""
     shared = featx.load_backbone(name, "none")
@@ -58,7 +81,9 @@ def measure(
         variant: featx.load_backbone(name, "none") if numerics.compile else shared
         for variant, numerics in variants.items()
     }
-    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    for backbone in backbones.values():
+        backbone.to(torch.device(device))
+    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     with contextlib.ExitStack() as stack:
         stack.enter_context(plain_fp32())
@@ -71,19 +96,25 @@ def measure(
         }
         for turn in range(rounds + 1):
             for variant, capture in captures.items():
+                torch.backends.cudnn.allow_tf32 = variant == TF32
                 start = time.perf_counter()
                 capture(x)
+                if device == "cuda":
+                    torch.cuda.synchronize()
                 if turn:
                     times[variant].append(time.perf_counter() - start)
     return {variant: batch / statistics.median(seconds) for variant, seconds in times.items()}
 
 
 def results(
-    cases: tuple[tuple[str, int, int, str], ...], variants: dict[str, Numerics], rounds: int
+    cases: tuple[tuple[str, int, int, str], ...],
+    variants: dict[str, Numerics],
+    rounds: int,
+    device: str,
 ) -> Iterator[dict]:
     """Yield a row per case: images a second, and how many times plain hooks that is."""
     for name, side, batch, cut in cases:
-        speeds = measure(name, side, batch, cut, variants, rounds)
+        speeds = measure(name, side, batch, cut, variants, rounds, device)
         yield {
             "network": name, "side": side, "batch": batch, "cut": cut, "images_per_s": speeds,
             "ratio": {variant: speed / speeds["plain"] for variant, speed in speeds.items()},
@@ -98,23 +129,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="Images a batch. Default: the case's own.")
     parser.add_argument("--bf16", action="store_true", default=cpu_has_bf16())
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", action="store_true", help="One JSON object per line.")
     args = parser.parse_args()
     if args.batch is not None and args.batch < 1:
         parser.error(f"--batch {args.batch}: give at least 1 image.")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    variants = VARIANTS | (BF16 if args.bf16 else {})
+    on_gpu = args.device == "cuda"
+    bf16 = on_gpu or args.bf16
+    variants = VARIANTS | (BF16 if bf16 else {})
     if args.compile:
-        variants |= COMPILED | (COMPILED_BF16 if args.bf16 else {})
+        variants |= COMPILED | (COMPILED_BF16 if bf16 else {})
+    if on_gpu:
+        # That order is a CPU's.
+        variants = {TF32: PLAIN, **variants}
+        del variants["small maps first"]
     if not args.json:
-        print(f"{cpu_name()}, {args.threads} threads, torch {versions()['torch']}")
+        where = device_name("cuda") if on_gpu else f"{cpu_name()}, {args.threads} threads"
+        print(f"{where}, torch {versions()['torch']}")
     chosen = tuple(
         (name, side, batch if args.batch is None else args.batch, cut)
-        for name, side, batch, cut in CASES
+        for name, side, batch, cut in (GPU_CASES if on_gpu else CASES)
         if not args.case or name in args.case
     )
-    for row in results(chosen, variants, args.rounds):
+    for row in results(chosen, variants, args.rounds, args.device):
         if args.json:
             print(json.dumps(row), flush=True)
             continue

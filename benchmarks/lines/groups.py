@@ -230,7 +230,7 @@ def gpu(options: Options) -> list[Line]:
     network = {"network": "resnet50", "size": 224, "cut": "avgpool", "options": how}
     sides = {}
     # As many as take some seconds.
-    numbers = {32: options.n(204_800, 512), 224: options.n(20_480, 512)}
+    numbers = {32: options.n(102_400, 512), 224: options.n(10_240, 512)}
     for size, n in numbers.items():
         data = made.dataset(options.work / f"images-{n}-{size}.npz", n, size)
         sides[str(size)] = Side("lines.ours:whole", {**network, "data": str(data)})
