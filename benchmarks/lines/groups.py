@@ -206,54 +206,48 @@ def whole(options: Options) -> list[Line]:
 
 def gpu(options: Options) -> list[Line]:
     """The same on a GPU, against the compiled network."""
+    line = Line(
+        "whole-gpu",
+        "the same on a GPU (ResNet-50, 224 px made of 32 px, bf16, avg pooling), against the bare "
+        "compiled forward pass",
+        0.90,
+    )
+    return [_whole_on_gpu(line, options, size=32, n=options.n(102_400, 512))]
+
+
+def gpu_large(options: Options) -> list[Line]:
+    """The same of images that come as large as they are used, in one file."""
+    line = Line("whole-gpu-224", "the same of images of 224 px, in one npz file", 0.90)
+    return [_whole_on_gpu(line, options, size=224, n=options.n(10_240, 512))]
+
+
+def _whole_on_gpu(line: Line, options: Options, size: int, n: int) -> Line:
+    """Measure images of a size on disk to a verified cache, against the compiled network."""
     import torch
 
-    small, large = (
-        Line(
-            "whole-gpu",
-            "the same on a GPU (ResNet-50, 224 px made of 32 px, bf16, avg pooling), against the "
-            "bare compiled forward pass",
-            0.90,
-        ),
-        Line("whole-gpu-224", "the same of images of 224 px, in one npz file", 0.90),
-    )
-    lines = [small, large]
     if not torch.cuda.is_available():
-        for line in lines:
-            line.reason = "no GPU at hand"
-        return lines
-    batch_size = 256
+        line.reason = "no GPU at hand"
+        return line
+    data = made.dataset(options.work / f"images-{n}-{size}.npz", n, size)
     how = {
-        "device": "cuda", "precision": "bf16", "pool": "avg", "batch_size": batch_size,
-        "compile": True,
+        "device": "cuda", "precision": "bf16", "pool": "avg", "batch_size": 256, "compile": True,
     }  # fmt: skip
     network = {"network": "resnet50", "size": 224, "cut": "avgpool", "options": how}
-    sides = {}
-    # As many as take some seconds.
-    numbers = {32: options.n(102_400, 512), 224: options.n(10_240, 512)}
-    for size, n in numbers.items():
-        data = made.dataset(options.work / f"images-{n}-{size}.npz", n, size)
-        sides[str(size)] = Side("lines.ours:whole", {**network, "data": str(data)})
     forward = {
-        "network": "resnet50", "size": 224, "n": numbers[32], "batch_size": batch_size,
-        "device": "cuda",
+        "network": "resnet50", "size": 224, "n": n, "batch_size": 256, "device": "cuda",
     }  # fmt: skip
-    sides["bare"] = Side("lines.ours:bare_compiled", forward)
-    plain = {name: value for name, value in how.items() if name != "compile"}
-    sides["as by default"] = Side(
-        "lines.ours:whole", {**network, "data": sides["32"].settings["data"], "options": plain}
+    rounds = interleaved(
+        {
+            "whole": Side("lines.ours:whole", {**network, "data": str(data)}),
+            "bare": Side("lines.ours:bare_compiled", forward),
+        },
+        options.repeats,
+        options.threads,
     )
-    rounds = interleaved(sides, options.repeats, options.threads)
-    rates = {name: [one["images_per_s"] for one in each] for name, each in rounds.items()}
-    for line, size in zip(lines, numbers, strict=True):
-        line.settings = {**network, "n": numbers[size]}
-        line.rounds = {name: rates[name] for name in (str(size), "bare")}
-        line.take(ratios(rates[str(size)], rates["bare"]))
-    small.rounds["as by default"] = rates["as by default"]
-    small.beside = {
-        "without --compile": ratios(rates["as by default"], rates["bare"])["value"],
-    }
-    return lines
+    line.settings = {**network, "n": n}
+    line.rounds = {name: [r["images_per_s"] for r in each] for name, each in rounds.items()}
+    line.take(ratios(line.rounds["whole"], line.rounds["bare"]))
+    return line
 
 
 def peak(options: Options) -> list[Line]:
@@ -397,6 +391,7 @@ GROUPS: dict[str, Callable[[Options], list[Line]]] = {
     "stages": stages,
     "whole": whole,
     "gpu": gpu,
+    "gpu-large": gpu_large,
     "peak": peak,
     "preprocessing": preprocessing,
     "photos": photos,

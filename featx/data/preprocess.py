@@ -210,7 +210,7 @@ class Preprocess:
         ).permute(0, 3, 1, 2)
         if x.device.type == "cpu":
             return normalize(x, self.mean, self.std, 1 / self.scale, memory_format)
-        return self.normalized(x.to(torch.float32, memory_format=memory_format))
+        return self.normalized(x.contiguous(memory_format=memory_format))
 
     def sized(self, batch: torch.Tensor, device: torch.device | str) -> torch.Tensor:
         """Return a batch resized and cropped, not normalized.
@@ -238,7 +238,7 @@ class Preprocess:
         Parameters
         ----------
         x : Tensor of shape (n, 3, height, width), uint8 or float32
-            Values of 0 to 255. A float32 tensor is changed in place.
+            Values of 0 to 255.
 
         Returns
         -------
@@ -248,7 +248,8 @@ class Preprocess:
 
         mean, std = _per_channel(self.mean, x.device), _per_channel(self.std, x.device)
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
-        return x.to(torch.float32).div_(1 / self.scale).sub_(mean).div_(std)
+        out = torch.empty_like(x, dtype=torch.float32)
+        return torch.div(x, 1 / self.scale, out=out).sub_(mean).div_(std)
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""

@@ -106,7 +106,7 @@ def _taps(
 
 
 def _resize_axis(x: torch.Tensor, axis: int, n_out: int, interpolation: str) -> torch.Tensor:
-    """Resize one axis of an int32 tensor (n, height, width, channels)."""
+    """Resize one axis of a uint8 tensor (n, height, width, channels)."""
     import torch
 
     n_in = x.shape[axis]
@@ -114,13 +114,15 @@ def _resize_axis(x: torch.Tensor, axis: int, n_out: int, interpolation: str) -> 
         return x
     shape = [1, 1, 1, 1]
     shape[axis] = n_out
-    # As few passes over memory as can be: on a GPU they are what this takes.
+    # As few and as narrow passes over memory as can be: on a GPU they are what this takes.
     total = torch.tensor(1 << (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
     for pixels, factors in _taps(n_in, n_out, interpolation, x.device):
         total = torch.addcmul(total, x.index_select(axis, pixels), factors.view(shape))
-    total.bitwise_right_shift_(WEIGHT_BITS)
-    # Weights that are not negative never leave the range of a pixel.
-    return total if interpolation == "bilinear" else total.clamp_(0, 255)
+    if interpolation == "bilinear":
+        # Weights that are not negative never leave the range of a pixel.
+        out = torch.empty(total.shape, dtype=torch.uint8, device=x.device)
+        return torch.bitwise_right_shift(total, WEIGHT_BITS, out=out)
+    return total.bitwise_right_shift_(WEIGHT_BITS).clamp_(0, 255).to(torch.uint8)
 
 
 def resize(
@@ -149,13 +151,10 @@ def resize(
     Tensor of shape (n, height, width, channels), uint8
         On the same device.
     """
-    import torch
-
     out = {_ROWS: height, _COLUMNS: width}
-    x = batch.to(torch.int32)
     for axis in order:
-        x = _resize_axis(x, axis, out[axis], interpolation)
-    return x.to(torch.uint8)
+        batch = _resize_axis(batch, axis, out[axis], interpolation)
+    return batch
 
 
 @functools.lru_cache(maxsize=64)
