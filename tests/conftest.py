@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Everything else is about the processor's bits, and "auto" would take a GPU.
+WITH_GPU = os.environ.get("FEATX_TEST_GPU") == "1"
+collect_ignore = [] if WITH_GPU else ["gpu"]
+if not WITH_GPU:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 # A busy machine is no reason to fail: nothing here is a timing test.
 settings.register_profile("featx", deadline=None)
 settings.load_profile("featx")

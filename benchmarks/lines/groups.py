@@ -217,7 +217,7 @@ def gpu(options: Options) -> list[Line]:
 
 def gpu_large(options: Options) -> list[Line]:
     """The same of images that come as large as they are used, in one file."""
-    line = Line("whole-gpu-224", "the same of images of 224 px, in one npz file", 0.90)
+    line = Line("whole-gpu-224", "the same on a GPU of images of 224 px, in one npz file", 0.90)
     return [_whole_on_gpu(line, options, size=224, n=options.n(10_240, 512))]
 
 

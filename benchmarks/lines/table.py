@@ -70,14 +70,27 @@ def _lines(results: list[dict[str, Any]]) -> str:
     no_gpu = all(result["machine"]["device"] == "cpu" for result in results)
     columns = [*heads, *(["a GPU"] if no_gpu else [])]
     rows = [["", "target", *columns], ["---", "---:", *(["---:"] * len(columns))]]
-    names = list(dict.fromkeys(line["name"] for result in results for line in result["lines"]))
-    for name in names:
+    for name in _names(results):
         found = [next((x for x in r["lines"] if x["name"] == name), None) for r in results]
-        first = next(line for line in found if line)
+        lines = [line for line in found if line]
+        # A title may have become clearer since.
+        first = next((line for line in lines if line["value"] is not None), lines[0])
         cells = [_value(line) if line else "not measured" for line in found]
         cells += ["not measured"] if no_gpu else []
         rows.append([first["title"], _target(first), *cells])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _names(results: list[dict[str, Any]]) -> list[str]:
+    """Return the names of all lines; what only some machines have stays behind its neighbour."""
+    names: list[str] = []
+    for result in results:
+        at = len(names)
+        for line in result["lines"]:
+            if line["name"] not in names:
+                names.insert(at, line["name"])
+            at = names.index(line["name"]) + 1
+    return names
 
 
 def _machine(result: dict[str, Any]) -> str:
@@ -94,20 +107,20 @@ def _machine(result: dict[str, Any]) -> str:
         "| limit | |",
         "|---|---:|",
         *(f"| {name} | {_limit(name, limits[name])} |" for name in limits if name != "rounds"),
-        "",
     ]
+    notes: list[str] = []
     later: dict[str, list[str]] = {}
     for line in result["lines"]:
         if "command" in line:
             later.setdefault(line["command"], []).append(line["name"])
-    said += [f"- Measured again later, by `{c}`: {', '.join(names)}." for c, names in later.items()]
+    notes += [f"- Measured again later, by `{c}`: {', '.join(n)}." for c, n in later.items()]
     for line in result["lines"]:
         if line["reason"]:
-            said.append(f"- {line['title']}: not measured: {line['reason']}.")
+            notes.append(f"- {line['title']}: not measured: {line['reason']}.")
         elif line["beside"]:
             values = ", ".join(f"{name} {value:.2f}x" for name, value in line["beside"].items())
-            said.append(f"- {line['title']}: {values}.")
-    return "\n".join(said) + "\n"
+            notes.append(f"- {line['title']}: {values}.")
+    return "\n".join([*said, *(["", *notes] if notes else [])]) + "\n"
 
 
 def _title(machine: dict[str, Any]) -> str:

@@ -46,7 +46,8 @@ class Settings:
     workers : int
         Threads that decode image files.
     channels_last, fold, compile : bool
-        See `featx.backbones.numerics.Numerics`.
+        See `featx.backbones.numerics.Numerics`. Channels come last where that is faster: not in
+        fp32 on a GPU.
     threads : int or None
         Of torch, for the forward pass; None leaves their number as it is. They change no bit of
         convolutions; see `CutPoint.threads_matter` for what they may.
@@ -80,8 +81,10 @@ class Settings:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic of the forward pass."""
-        found = Numerics(self.precision, self.channels_last, self.fold, self.compile)
-        # GPUs have orders of their own.
+        # Tensor cores want channels last; what computes fp32 on a GPU is slower so (0028).
+        slower = self.device.type == "cuda" and self.precision == "fp32"
+        channels_last = self.channels_last and not slower
+        found = Numerics(self.precision, channels_last, self.fold, self.compile)
         by_map = found.takes_small_maps_first and self.device.type == "cpu"
         return replace(found, small_maps_first=by_map)
 

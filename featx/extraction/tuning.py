@@ -207,7 +207,8 @@ def _one_pass(backbone: Backbone, modules: list[str], settings: Settings) -> flo
 
     size = settings.batch_sizes()[0]
     noise = torch.Generator().manual_seed(0)
-    order = torch.channels_last if settings.channels_last else torch.contiguous_format
+    last = settings.numerics.channels_last
+    order = torch.channels_last if last else torch.contiguous_format
     x = torch.randn(size, 3, *settings.input_size, generator=noise)
     x = x.to(settings.device, memory_format=order)
     backbone.to(settings.device)

@@ -90,7 +90,11 @@ class SharedFields(BaseModel):
     allow: Annotated[tuple[Literal["bf16", "fp16"], ...], BeforeValidator(split_commas)] = Field(
         (), description="Precisions that --precision auto may take besides fp32: bf16,fp16."
     )
-    channels_last: bool = Field(True, description="Memory order of maps: faster on most machines.")
+    channels_last: bool = Field(
+        True,
+        description="Memory order of maps, where it is the faster one: not in fp32 on a GPU when "
+        "extracting.",
+    )
     fold: bool = Field(
         True, description="Fold BatchNorms into the convolutions before them when extracting."
     )

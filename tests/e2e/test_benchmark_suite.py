@@ -85,6 +85,15 @@ def test_a_gpu_that_was_measured_has_a_column_of_its_own(lines) -> None:
     assert whole.endswith("| not measured | **0.95x** (0.70x to 1.20x) |")
 
 
+def test_a_line_of_one_machine_alone_stays_behind_its_neighbour(lines) -> None:
+    unmeasured = lines.groups.Line("gpu", "what it was called", 0.9, reason="no GPU at hand")
+    old = result(lines, [measured(lines, "cut", 2.0, 1.8), unmeasured, measured(lines, "z", 1, 1)])
+    new = result(lines, [measured(lines, "gpu", 0.95, 0.9), measured(lines, "large", 0.5, 0.9)])
+    rows = lines.table.text([old, new]).splitlines()[2:6]
+    titles = [row.split(" | ")[0].strip("| ") for row in rows]
+    assert titles == ["what cut is", "what gpu is", "what large is", "what z is"]
+
+
 def test_a_line_that_was_measured_again_says_so(lines, tmp_path, monkeypatch, capsys) -> None:
     import suite
 

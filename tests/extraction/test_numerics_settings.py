@@ -94,6 +94,17 @@ def test_small_maps_have_their_order_where_it_was_measured_to_win(settings) -> N
         assert not replace(settings, **other).numerics.small_maps_first
 
 
+def test_channels_come_last_where_that_was_measured_to_win(settings) -> None:
+    def order(**changes) -> bool:
+        return replace(settings, **changes).numerics.channels_last
+
+    assert order()
+    assert all(order(device=GPU, precision=precision) for precision in ("bf16", "fp16"))
+    assert not order(device=GPU)
+    assert not order(device=GPU, precision="bf16", channels_last=False)
+    assert replace(settings, device=GPU).numerics.parts() == ["channels-first", "BatchNorm folded"]
+
+
 def test_threads_of_a_compiled_pass_are_in_its_key(backbone, split, settings) -> None:
     point = cut_points(backbone, ["layer1"], settings)["layer1"]
 
