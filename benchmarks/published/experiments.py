@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from featx.errors import FeatxError, UsageError, quoted
+from featx.errors import FeatxError, UnknownName, UsageError, quoted
 from featx.evaluate import ComparisonRecord, Record, StudyRecord, read_record
 from featx.pipeline import compared_runs, finished_record
 from featx.recipes import Recipe, Study, load_study
@@ -79,6 +79,7 @@ def _flattened(study: str) -> tuple[Run, ...]:
     )  # fmt: skip
 
 
+# The longest trainings, as their records were made.
 BF16_IF_HERE = {"precision": "auto", "allow": ["bf16"]}
 TORCHVISION_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
 
@@ -116,15 +117,15 @@ EXPERIMENTS = {
         (
             Run("d2-frozen"),
             Run("d2-input-size"),
-            Run("d2-custom", "d2-custom-constant", {"schedule": "constant"}),
-            Run("d2-custom", "d2-custom-exponential", {"schedule": "exponential"}),
+            Run("d2-custom", "d2-custom-constant", {"schedule": "constant", **BF16_IF_HERE}),
+            Run("d2-custom", "d2-custom-exponential", {"schedule": "exponential", **BF16_IF_HERE}),
         ),
     ),
     "d3": Experiment(
         "four small networks from scratch, and a grid of 24 runs",
         (
             Run("d3-conv2"),
-            Run("d3-conv3"),
+            Run("d3-conv3", settings=BF16_IF_HERE),
             # All images, for as many epochs as it takes: in bf16 16 and 22 minutes on two cores.
             Run("d3-conv5", settings=BF16_IF_HERE),
             Run("d3-cerberus", settings=BF16_IF_HERE),
@@ -133,7 +134,7 @@ EXPERIMENTS = {
     ),
     "d4": Experiment(
         "three depths, five repeats each; the first one on all images",
-        (Run("d4-study"), Run("d4-cnn-a")),
+        (Run("d4-study"), Run("d4-cnn-a", settings=BF16_IF_HERE)),
     ),
     "networks": Experiment(
         "probes beside trained networks at 500, 5,000 and 20,000 training images",
@@ -143,7 +144,7 @@ EXPERIMENTS = {
             Run("networks-20000"),
             Run(
                 "d1-baselines",
-                settings={"limit": {"train": 300, "val": 100, "test": 400}, "precision": "bf16"},
+                settings={"limit": {"train": 300, "val": 100, "test": 400}, **BF16_IF_HERE},
             ),
         ),
     ),
@@ -159,14 +160,13 @@ def chosen_runs(
 
     Raises
     ------
-    UsageError
+    UnknownName, UsageError
         For a report that it does not make, or a value that has no place in the chosen ones.
     """
     names = [run.report for run in experiment.runs]
     if unknown := [name for name in only if name not in names]:
-        raise UsageError(
-            f"This experiment makes no report {quoted(unknown)}. Valid: {quoted(names)}."
-        )
+        hint = "`make reproduce` without EXPERIMENT lists all of them."
+        raise UnknownName("Report", unknown[0], names, where="this experiment", hint=hint)
     chosen = [run for run in experiment.runs if not only or run.report in only]
     wanted = some or {}
     for name, values in wanted.items():

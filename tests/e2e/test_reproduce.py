@@ -276,7 +276,7 @@ def test_a_part_of_a_study_is_a_field_and_values(bench, capsys, monkeypatch, tex
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--only", "lots"], "makes no report 'lots'. Valid: 'few'"),
+        (["--only", "lots"], "Report 'lots' is not in this experiment. Valid: 'few'"),
         (
             ["--some", "size=32"],
             "'size' does not vary in this experiment. What varies: 'image_size'",
