@@ -88,9 +88,12 @@ class Depth:
         alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         for (head, pool), found in sizes.items():
             alike.setdefault((head, tuple(found)), []).append(pool)
+        heads: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
+        for (head, of_sizes), pools in alike.items():
+            heads.setdefault((tuple(pools), of_sizes), []).append(head)
         told = [
-            f"{head} with {listed(pools)} at {listed(of_sizes)} px"
-            for (head, of_sizes), pools in alike.items()
+            f"{listed(of_heads)} with {listed(pools)} at {listed(of_sizes)} px"
+            for (pools, of_sizes), of_heads in heads.items()
         ]
         return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
 
