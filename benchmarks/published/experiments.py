@@ -101,7 +101,7 @@ EXPERIMENTS = {
     "d1-depth": Experiment(
         "D1's cuts over input sizes, poolings, standardizations and heads",
         (
-            # Its 15.3 billion multiply-adds an image take two cores an hour in fp32.
+            # 14.4 billion multiply-adds an image take two cores an hour in fp32.
             *_by_size("d1-depth-vgg16", largest=BF16_IF_HERE),
             *_by_size("d1-depth-resnet50"),
             *_by_size("d1-depth-vgg16-logistic", largest=BF16_IF_HERE),

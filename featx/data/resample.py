@@ -105,6 +105,14 @@ def _taps(
     ]
 
 
+@functools.cache
+def _half(device: torch.device) -> torch.Tensor:
+    """Return half a unit of a weighted sum, where a sum begins so that its shift rounds."""
+    import torch
+
+    return torch.tensor(1 << (WEIGHT_BITS - 1), dtype=torch.int32, device=device)
+
+
 def _resize_axis(x: torch.Tensor, axis: int, n_out: int, interpolation: str) -> torch.Tensor:
     """Resize one axis of a uint8 tensor (n, height, width, channels)."""
     import torch
@@ -115,7 +123,7 @@ def _resize_axis(x: torch.Tensor, axis: int, n_out: int, interpolation: str) -> 
     shape = [1, 1, 1, 1]
     shape[axis] = n_out
     # As few and as narrow passes over memory as can be: on a GPU they are what this takes.
-    total = torch.tensor(1 << (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
+    total = _half(x.device)
     for pixels, factors in _taps(n_in, n_out, interpolation, x.device):
         total = torch.addcmul(total, x.index_select(axis, pixels), factors.view(shape))
     if interpolation == "bilinear":
