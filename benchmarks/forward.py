@@ -142,9 +142,11 @@ def main() -> None:
     if args.compile:
         variants |= COMPILED | (COMPILED_BF16 if bf16 else {})
     if on_gpu:
-        # That order is a CPU's.
+        # That order is a CPU's, and fp32 has channels first.
         variants = {TF32: PLAIN, **variants}
         del variants["small maps first"]
+        if args.compile:
+            variants["compiled"] = Numerics(fold=True, compile=True)
     if not args.json:
         where = device_name("cuda") if on_gpu else f"{cpu_name()}, {args.threads} threads"
         print(f"{where}, torch {versions()['torch']}")

@@ -84,7 +84,7 @@ def _flattened(study: str) -> tuple[Run, ...]:
     )  # fmt: skip
 
 
-# The longest trainings, as their records were made.
+# As the records of the longest trainings were made, where bf16 is here.
 BF16_IF_HERE = {"precision": "auto", "allow": ["bf16"]}
 TORCHVISION_V1 = {"weights": "IMAGENET1K_V1", "preprocess": "torch"}
 
@@ -101,7 +101,7 @@ EXPERIMENTS = {
     "d1-depth": Experiment(
         "D1's cuts over input sizes, poolings, standardizations and heads",
         (
-            # 14.4 billion multiply-adds an image take two cores an hour in fp32.
+            # 30,000 images of 14.4 billion multiply-adds take two cores an hour in fp32.
             *_by_size("d1-depth-vgg16", largest=BF16_IF_HERE),
             *_by_size("d1-depth-resnet50"),
             *_by_size("d1-depth-vgg16-logistic", largest=BF16_IF_HERE),
@@ -135,12 +135,15 @@ EXPERIMENTS = {
             # All images, for as many epochs as it takes: in bf16 16 and 22 minutes on two cores.
             Run("d3-conv5", settings=BF16_IF_HERE),
             Run("d3-cerberus", settings=BF16_IF_HERE),
-            Run("d3-grid"),
+            Run("d3-grid", settings=BF16_IF_HERE),
         ),
     ),
     "d4": Experiment(
         "three depths, five repeats each; the first one on all images",
-        (Run("d4-study"), Run("d4-cnn-a", settings=BF16_IF_HERE)),
+        (
+            Run("d4-study", settings=BF16_IF_HERE),
+            Run("d4-cnn-a", settings=BF16_IF_HERE),
+        ),
     ),
     "networks": Experiment(
         "probes beside trained networks at 500, 5,000 and 20,000 training images",

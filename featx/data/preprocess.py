@@ -246,10 +246,12 @@ class Preprocess:
         """
         import torch
 
-        mean, std = _per_channel(self.mean, x.device), _per_channel(self.std, x.device)
-        # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision.
-        out = torch.empty_like(x, dtype=torch.float32)
-        return torch.div(x, 1 / self.scale, out=out).sub_(mean).div_(std)
+        mean, std, parts = (
+            _constants(values, x.device) for values in (self.mean, self.std, (1 / self.scale,))
+        )
+        # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision. By a
+        # number that lies on the device: CUDA multiplies with the inverse of one that does not.
+        return x.to(torch.float32, copy=True).div_(parts).sub_(mean).div_(std)
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""
@@ -308,11 +310,15 @@ CAFFE = Preprocess("caffe", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), scale=1
 
 
 @functools.cache
-def _per_channel(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
-    """Return one value a channel for maps (3, height, width), brought to a device once."""
+def _constants(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return one value for all channels, or one a channel of (3, height, width), on a device.
+
+    It is brought there once and never freed, so that no stream must be waited for.
+    """
     import torch
 
-    return torch.tensor(values, device=device).view(3, 1, 1)
+    shape = (3, 1, 1) if len(values) == 3 else ()
+    return torch.tensor(values, dtype=torch.float32, device=device).view(shape)
 
 
 def resolve_crop(crop: str, size: tuple[int, int] | None) -> str:

@@ -33,8 +33,10 @@ WEIGHT_BITS = 22
 # Half the width of each kernel, in source pixels when enlarging.
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
-# Values at least that show in which order Pillow takes the axes.
+# Values at least that show in which order Pillow takes the axes, and pixels at most that they are
+# made of, but for one image.
 _PROBES = 3000
+_PROBE_PIXELS = 10**6
 
 # Axes of an (n, height, width, channels) tensor.
 _ROWS, _COLUMNS = 1, 2
@@ -90,7 +92,8 @@ def _taps(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return the pixels and weights of one axis on a device, a pair a tap that weighs anything.
 
-    Kept there: bringing them anew for every batch would hold up the thread that brings the images.
+    Kept there, and never freed: bringing them anew for every batch would hold up the thread that
+    brings the images.
     """
     import torch
 
@@ -182,7 +185,7 @@ def pillow_order(
     """
     import torch
 
-    n = -(-_PROBES // (3 * new_height * new_width))
+    n = min(-(-_PROBES // (3 * new_height * new_width)), -(-_PROBE_PIXELS // (height * width)))
     noise = np.random.default_rng(0).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
     expected = [_by_pillow(each, new_height, new_width, interpolation) for each in noise]
     batch = torch.from_numpy(noise)

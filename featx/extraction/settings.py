@@ -47,7 +47,7 @@ class Settings:
         Threads that decode image files.
     channels_last, fold, compile : bool
         See `featx.backbones.numerics.Numerics`. Channels come last where that is faster: not in
-        fp32 on a GPU.
+        fp32 on a CUDA GPU.
     threads : int or None
         Of torch, for the forward pass; None leaves their number as it is. They change no bit of
         convolutions; see `CutPoint.threads_matter` for what they may.
@@ -81,7 +81,7 @@ class Settings:
     @property
     def numerics(self) -> Numerics:
         """The arithmetic of the forward pass."""
-        # Tensor cores want channels last; what computes fp32 on a GPU is slower so (0028).
+        # Tensor cores want channels last; what computes fp32 on CUDA is slower so (0028).
         slower = self.device.type == "cuda" and self.precision == "fp32"
         channels_last = self.channels_last and not slower
         found = Numerics(self.precision, channels_last, self.fold, self.compile)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ def tune(
     modules = [point.module for point in points]
     best, measured = settings, []
     for name, variants in _stages(settings, free, precisions):
-        tried = [best, *(v for change in variants if (v := replace(best, **change)) != best)]
+        tried = _apart([best, *(replace(best, **change) for change in variants)])
         if len(tried) == 1:
             continue
         progress.say(f"Measuring {name}: {len(tried)} settings.")
@@ -127,6 +127,15 @@ def tune(
     found = {name: getattr(best, name) for name in _FIELDS}
     _write(path, {"about": about, "found": found, "trials": [vars(trial) for trial in measured]})
     return Tuning(best, tuple(measured), False)
+
+
+def _apart(tried: Iterable[Settings]) -> list[Settings]:
+    """Return settings that compute differently, the first of those that do not."""
+    found: dict[Any, Settings] = {}
+    for settings in tried:
+        how = (settings.numerics, settings.batch_sizes()[0], settings.threads)
+        found.setdefault(how, settings)
+    return list(found.values())
 
 
 # Fields of `Settings` that a measurement decides.

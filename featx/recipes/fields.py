@@ -92,8 +92,8 @@ class SharedFields(BaseModel):
     )
     channels_last: bool = Field(
         True,
-        description="Memory order of maps, where it is the faster one: not in fp32 on a GPU when "
-        "extracting.",
+        description="Memory order of maps, where it is the faster one: not in fp32 on a CUDA "
+        "GPU when extracting.",
     )
     fold: bool = Field(
         True, description="Fold BatchNorms into the convolutions before them when extracting."

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from featx.data import CAFFE, TORCH, Preprocess, resample, resolve_crop
+from featx.data import preprocess as preprocess_module
 from featx.errors import ShapeError, UnknownName
 from featx.machine import torch_threads
 from featx.torchvision_compat import import_torchvision
@@ -129,6 +130,25 @@ def test_blocks_are_normalized_as_the_whole_batch(
         got = preprocess.to_input(batch, "cpu", False, memory_format)
         assert got.is_contiguous(memory_format=memory_format)
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_normalizing_neither_writes_to_its_input_nor_heeds_the_default_dtype() -> None:
+    x = torch.rand(2, 3, 4, 5) * 255
+    before = x.clone()
+    expected = (x / 255 - torch.tensor(TORCH.mean).view(3, 1, 1)) / torch.tensor(TORCH.std).view(
+        3, 1, 1
+    )
+    preprocess_module._constants.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [TORCH.normalized(x)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    found.append(TORCH.normalized(x))
+    assert torch.equal(x, before)
+    for each in found:
+        assert each.dtype == torch.float32
+        torch.testing.assert_close(each, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("crop", ["center", "none"])

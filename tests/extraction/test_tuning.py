@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from featx.backbones.numerics import Numerics
 from featx.errors import UsageError
@@ -69,6 +70,21 @@ def test_the_fastest_is_kept_and_remembered(backbone, points, settings, monkeypa
     assert again.settings == best
     assert again.remembered
     assert again.trials == found.trials
+
+
+def test_settings_that_compute_alike_are_measured_once(
+    backbone, points, settings, monkeypatch
+) -> None:
+    measured = stopwatch(monkeypatch, lambda s: s.batch_sizes()[0] * 1.0)
+    monkeypatch.setattr(tuning, "device_name", lambda device: "a card")
+    # In fp32 a GPU has channels first whatever was asked for.
+    gpu = replace(settings, device=torch.device("cuda"))
+    tune(backbone, points, gpu, free=("channels_last", "fold"))
+    assert len(measured) == 2 * (tuning.ROUNDS + 1)
+    assert {str(s.numerics) for s in measured} == {
+        "fp32, channels-first, BatchNorm folded", "fp32, channels-first",
+    }  # fmt: skip
+    assert all(s.channels_last for s in measured)
 
 
 def test_what_is_set_stays_and_what_is_not_allowed_is_not_tried(
