@@ -39,6 +39,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     costs, heads = claims.gains_of_chosen_C(found), claims.gains_of_logistic(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
     networks, d2_whole = others.read_networks(reports), others.read_study(reports, "d2-frozen")
+    d2_prepared = others.read_study(reports, "d2-frozen-preprocess")
     classes = sources.class_records(reports)
     known = {
         "depth": found,
@@ -74,8 +75,8 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "missing_networks_runs": [name for name in others.NETWORKS if name not in networks],
         "d2": d2,
         "d2_rows": others.d2_rows(d2, d2_whole) if d2 else [],
-        "d2_words": others.d2_words(d2, d2_whole) if d2 else "",
-        "d2_records": [each for each in (d2_whole, d2.record if d2 else None) if each],
+        "d2_words": others.d2_words(d2, d2_whole, d2_prepared) if d2 else "",
+        "d2_records": [each for each in (d2_whole, d2_prepared, d2.record if d2 else None) if each],
         "made_by": others.made_by,
     }
     return known | {"short": in_short(known)}

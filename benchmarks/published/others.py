@@ -31,6 +31,7 @@ NETWORKS = ("networks-500", "networks-5000", "networks-20000")
 TEN_PUBLISHED = published_at("d1-ten", 224)
 # D2's figure, at the size of its images.
 D2_PUBLISHED = published_at("d2-input-size", 32)
+D2_TRAINING = 0.50
 STRIDE = 32
 
 
@@ -105,10 +106,11 @@ def ten_words(ten: BySize) -> str:
     )
 
 
-def d2_words(d2: BySize, whole: StudyRecord | None) -> str:
+def d2_words(d2: BySize, whole: StudyRecord | None, prepared: StudyRecord | None = None) -> str:
     """Return what the input size does to D2's frozen network, in sentences.
 
-    `whole` is D2's own set-up, on all images; the sizes were compared on some.
+    `whole` is D2's own set-up, on all images; the sizes were compared on some. `prepared` has it
+    with images as other weights expect them.
     """
     size, published = D2_PUBLISHED
     told = []
@@ -118,7 +120,10 @@ def d2_words(d2: BySize, whole: StudyRecord | None) -> str:
         told.append(
             f"On all {whole.dataset.splits['train'].n:,} training images it reaches "
             f"{best.top1['test']:.3f} at {size} px, {abs(away):.0f} points "
-            f"{'above' if away >= 0 else 'below'} the published figure, which stays unexplained."
+            f"{'above' if away >= 0 else 'below'} the published figure."
+        )
+        told.append(
+            "That stays unexplained." if prepared is None else _prepared_words(prepared, published)
         )
     first, *larger = d2.test
     if larger:
@@ -129,6 +134,20 @@ def d2_words(d2: BySize, whole: StudyRecord | None) -> str:
             f"{d2.n_train:,} training images."
         )
     return " ".join(told)
+
+
+def _prepared_words(prepared: StudyRecord, published: float) -> str:
+    """Return what D2's head reaches on images that are prepared for Caffe's weights."""
+    row = next(row for row in prepared.rows if row.settings["preprocess"] == "caffe")
+    curve = next(curve for curve in prepared.curves if curve.run == row.run)
+    on_training = curve.values["top1 train"][(row.best_epoch or 0) - 1]
+    return (
+        "Its input size does not explain that; images that are not prepared as the weights expect "
+        "would: as for Caffe's weights (BGR, 0 to 255, less the means) the same head reaches "
+        f"{row.top1['test']:.3f} on test and {on_training:.3f} on training images, where the "
+        f"source has about {published:.2f} and {D2_TRAINING:.2f}. How the source prepares them is "
+        "not known."
+    )
 
 
 def d2_rows(d2: BySize, whole: StudyRecord | None) -> list[list[str]]:
@@ -299,12 +318,14 @@ def approach_rows(found: Mapping[str, Compared]) -> tuple[list[str], list[list[s
 
 
 def made_by(experiment: str, records: list[Record]) -> str:
-    """Return the command that makes these records: the experiment's, or their own if it differs."""
+    """Return the commands that make these records: the experiment's, their own if they differ."""
     runs = {run.report: run for run in EXPERIMENTS[experiment].runs}
     other = [r for r in records if _differs(r, runs[r.name])]
     plain = f"make reproduce EXPERIMENT={experiment}"
     names: dict[str, list[str]] = {}
     for record in records:
+        if record in other:
+            continue
         names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
     # Where others belong to the experiment too, or not all are run alike, they are named.
     some = len(names) > 1 or {record.name for record in records} != set(runs)
@@ -313,7 +334,7 @@ def made_by(experiment: str, records: list[Record]) -> str:
         for part, of in names.items()
     ]
     made = [f"{plain} ARGS='{part}'" if part else plain for part in parts]
-    commands = [f"`{text}`" for text in ([r.command for r in other] or made)]
+    commands = [f"`{text}`" for text in [*made, *(r.command for r in other)]]
     return f"Made by {', '.join(commands)} on {measured_on(records)}."
 
 

@@ -176,11 +176,27 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
     words = bench.others.d2_words(d2, whole)
     assert words.startswith(f"On all 45,000 training images it reaches {best:.3f} at 32 px, ")
     assert f", {100 * (best - 0.48):.0f} points above the published figure" in words
+    assert "That stays unexplained." in words
+    prepared = bench.others.read_study(REPO / "reports", "d2-frozen-preprocess")
+    row = prepared.rows[1]
+    assert row.settings == {"preprocess": "caffe"}
+    train = prepared.curves[1].values["top1 train"][row.best_epoch - 1]
+    words = bench.others.d2_words(d2, whole, prepared)
+    assert f"reaches {row.top1['test']:.3f} on test and {train:.3f} on training images" in words
+    assert "unexplained" not in words
     assert f"over {d2.test[32]:.3f} at 32 px, with 2,000 training images." in words
     rows = bench.others.d2_rows(d2, whole)
     assert [(row[2], row[4]) for row in rows] == [("45,000", "0.48"), *[("2,000", "")] * 4]
     assert [row[4] for row in bench.others.d2_rows(d2, None)] == ["0.48", "", "", ""]
     assert "published figure" not in bench.others.d2_words(d2, None)
+
+
+def test_records_that_differ_from_the_recipe_are_told_beside_the_others(bench) -> None:
+    names = ("d2-frozen", "d2-input-size")
+    frozen, sizes = (read_record(REPO / "reports" / name) for name in names)
+    made = bench.others.made_by("d2", [frozen, sizes])
+    assert made.startswith("Made by `make reproduce EXPERIMENT=d2 ARGS='--only d2-frozen'`, `")
+    assert f"`{sizes.command}` on " in made
 
 
 def test_a_part_of_an_experiment_is_named_in_its_command(bench) -> None:
