@@ -168,7 +168,8 @@ def _in_words(stage: str, settings: Settings) -> str:
     if stage == "batch size":
         return f"batches of {settings.batch_sizes()[0]}"
     if stage == "threads":
-        return "torch's own threads" if settings.threads is None else f"{settings.threads} threads"
+        n = settings.threads
+        return "torch's own threads" if n is None else f"{n} thread{'' if n == 1 else 's'}"
     return str(settings.numerics)
 
 

@@ -97,6 +97,9 @@ def test_what_is_set_stays_and_what_is_not_allowed_is_not_tried(
     assert {setting.precision for setting in measured} == {"fp32"}
     assert all(s.channels_last and s.fold and not s.compile for s in measured)
     assert {s.batch_sizes()[0] for s in measured} == {8}
+    assert [t.what for t in found.trials if "thread" in t.what] == [
+        "torch's own threads", "1 thread", "2 threads", "4 threads",
+    ]  # fmt: skip
 
 
 def test_a_gain_within_the_noise_changes_nothing(backbone, points, settings, monkeypatch) -> None:
