@@ -135,7 +135,7 @@ def _best_words(known: dict[str, Any]) -> str:
     for name, each in known["depth"].items():
         variant = shown[size]
         cut, last = each.best(variant), each.cuts[-1]
-        text = f"at `{cut}` of {name} ({each.scores[variant][cut]['test']:.3f} on test"
+        text = f"`{cut}` of {name} ({each.scores[variant][cut]['test']:.3f} on test"
         answers = each.answers.get(variant, {})
         if cut != last and {cut, last} <= set(answers):
             gain = claims.pair(answers[cut], answers[last])
@@ -143,12 +143,13 @@ def _best_words(known: dict[str, Any]) -> str:
                 f", {points(gain.difference)} points, {points(gain.low)} to {points(gain.high)}, "
                 "beside the last cut"
             )
+            text += ": not told apart" if gain.low <= 0 <= gain.high else ""
         parts.append(f"{text})")
     n = known["depth_records"][0].dataset.splits["train"].n
     best = [_best_variant_words(each) for each in known["depth"].values()]
     return (
-        f"At {size} px, with {n:,} training images, averaged features of dog, frog, horse, ship "
-        f"and truck separate best {listed(parts)}; of all variants run, validation prefers "
+        f"At {size} px, with {n:,} training images and averaged features of dog, frog, horse, ship "
+        f"and truck, validation prefers {listed(parts)}; of all variants run it prefers "
         f"{listed(best)}."
     )
 

@@ -95,10 +95,12 @@ class Depth:
             f"{listed(of_heads)} with {listed(pools)} at {listed(of_sizes)} px"
             for (pools, of_sizes), of_heads in heads.items()
         ]
-        rounded = [f"`{r.name}`" for r in self.records if r.recipe.get("allow")]
-        if rounded:
-            told.append(f"{listed(rounded)} in bf16 where the processor has it")
         return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
+
+    def rounded(self) -> str:
+        """Return the studies that were allowed bf16; all of them ran where the processor has it."""
+        names = [f"`{r.name}`" for r in self.records if r.recipe.get("allow")]
+        return listed(names) if names else ""
 
     def best(self, variant: Variant, cuts: Iterable[str] | None = None) -> str:
         """Return the cut that is best on validation; test chooses nothing."""

@@ -142,11 +142,12 @@ def _prepared_words(prepared: StudyRecord, published: float) -> str:
     curve = next(curve for curve in prepared.curves if curve.run == row.run)
     on_training = curve.values["top1 train"][(row.best_epoch or 0) - 1]
     return (
-        "Its input size does not explain that; images that are not prepared as the weights expect "
-        "would: as for Caffe's weights (BGR, 0 to 255, less the means) the same head reaches "
-        f"{row.top1['test']:.3f} on test and {on_training:.3f} on training images, where the "
-        f"source has about {published:.2f} and {D2_TRAINING:.2f}. How the source prepares them is "
-        "not known."
+        "The input size does not explain that: larger ones only raise it. One candidate is images "
+        "prepared for other weights: as for Caffe's (BGR, 0 to 255, less the means) the same head "
+        f"reaches {row.top1['val']:.3f} on validation, "
+        f"{row.top1['test']:.3f} on test and {on_training:.3f} on training images as they are "
+        f"trained on, where the source has about {published:.2f} on test and {D2_TRAINING:.2f} on "
+        "training images. It is one run, and how the source prepares images is not known."
     )
 
 
@@ -328,7 +329,7 @@ def made_by(experiment: str, records: list[Record]) -> str:
             continue
         names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
     # Where others belong to the experiment too, or not all are run alike, they are named.
-    some = len(names) > 1 or {record.name for record in records} != set(runs)
+    some = len(names) > 1 or {name for of in names.values() for name in of} != set(runs)
     parts = [
         " ".join([*(["--only", *of] if some else []), *([part] if part else [])])
         for part, of in names.items()

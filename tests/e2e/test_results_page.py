@@ -182,7 +182,7 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
     assert row.settings == {"preprocess": "caffe"}
     train = prepared.curves[1].values["top1 train"][row.best_epoch - 1]
     words = bench.others.d2_words(d2, whole, prepared)
-    assert f"reaches {row.top1['test']:.3f} on test and {train:.3f} on training images" in words
+    assert f", {row.top1['test']:.3f} on test and {train:.3f} on training images as" in words
     assert "unexplained" not in words
     assert f"over {d2.test[32]:.3f} at 32 px, with 2,000 training images." in words
     rows = bench.others.d2_rows(d2, whole)
@@ -191,12 +191,18 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
     assert "published figure" not in bench.others.d2_words(d2, None)
 
 
-def test_records_that_differ_from_the_recipe_are_told_beside_the_others(bench) -> None:
+def test_records_that_differ_from_the_recipe_are_told_beside_the_others(bench, monkeypatch) -> None:
     names = ("d2-frozen", "d2-input-size")
     frozen, sizes = (read_record(REPO / "reports" / name) for name in names)
     made = bench.others.made_by("d2", [frozen, sizes])
     assert made.startswith("Made by `make reproduce EXPERIMENT=d2 ARGS='--only d2-frozen'`, `")
     assert f"`{sizes.command}` on " in made
+    # Alone in their experiment the one that does not differ is still named.
+    two = tuple(run for run in bench.others.EXPERIMENTS["d2"].runs if run.report in names)
+    monkeypatch.setitem(
+        bench.others.EXPERIMENTS, "d2", replace(bench.others.EXPERIMENTS["d2"], runs=two)
+    )
+    assert "ARGS='--only d2-frozen'`" in bench.others.made_by("d2", [frozen, sizes])
 
 
 def test_a_part_of_an_experiment_is_named_in_its_command(bench) -> None:
@@ -241,7 +247,7 @@ def test_the_best_of_all_variants_is_that_of_the_rows(bench, name: str, network:
     rows = [row for report in reports for row in read_record(report).rows]
     best = max(rows, key=lambda row: row.top1["val"])
     first = bench.results.in_short(bench.results.facts(REPO / "reports"))[0]
-    told = first.partition("validation prefers ")[2]
+    told = first.partition("of all variants run it prefers ")[2]
     own = told[told.index(network) :].partition(")")[0]
     assert f"`{best.label}` with {best.settings['image_size']} px, {best.settings['pool']}" in own
     assert own.endswith(f"({best.top1['test']:.3f}")
