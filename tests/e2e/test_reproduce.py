@@ -217,8 +217,8 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     ]
     best, claims = known["short"][:2]
     # 80 images, which only the middle cut of VGG16 classifies correctly, of 1,000.
-    assert "at `block4_conv1` of VGG16 (0.900 on test, +8.0 points" in best
-    assert "and at `conv5_block3_out` of ResNet-50 (0.900 on test); of all variants run" in best
+    assert "validation prefers `block4_conv1` of VGG16 (0.900 on test, +8.0 points" in best
+    assert "and `conv5_block3_out` of ResNet-50 (0.900 on test); of all variants run" in best
     assert best.endswith(
         "ResNet-50's `conv5_block3_out` with 32 px, avg, train, svm, C chosen (0.900)."
     )
