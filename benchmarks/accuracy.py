@@ -25,7 +25,7 @@ import featx
 from featx.evaluate import paired_difference
 from featx.extraction import Settings, make_settings
 from featx.heads import LinearSVM
-from featx.machine import n_cpus
+from featx.machine import device_name, n_cpus
 
 RESULTS = Path(__file__).parent / "results" / "accuracy"
 CUTS = ("conv4_block6_out", "conv5_block3_out")
@@ -123,7 +123,8 @@ def main() -> None:
                 rows.append(row)
                 print(_line(row), flush=True)
             print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
-    machine = about(n_cpus())
+    # What it ran on, which need not be the best that is here.
+    machine = about(n_cpus()) | {"device": device_name(str(settings.device))}
     found = {
         "machine": machine,
         "images": {name: len(split) for name, split in data.splits.items()},

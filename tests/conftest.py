@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Everything else is about the processor's bits, and "auto" would take a GPU.
+# All but tests/gpu are about the processor's bits, and "auto" would take a GPU.
 WITH_GPU = os.environ.get("FEATX_TEST_GPU") == "1"
 collect_ignore = [] if WITH_GPU else ["gpu"]
 if not WITH_GPU:
