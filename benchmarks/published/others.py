@@ -324,9 +324,7 @@ def made_by(experiment: str, records: list[Record]) -> str:
     other = [r for r in records if _differs(r, runs[r.name])]
     plain = f"make reproduce EXPERIMENT={experiment}"
     names: dict[str, list[str]] = {}
-    for record in records:
-        if record in other:
-            continue
+    for record in (r for r in records if r not in other):
         names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
     # Where others belong to the experiment too, or not all are run alike, they are named.
     some = len(names) > 1 or {name for of in names.values() for name in of} != set(runs)

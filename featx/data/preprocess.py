@@ -246,12 +246,12 @@ class Preprocess:
         """
         import torch
 
-        mean, std, parts = (
+        mean, std, divisor = (
             _constants(values, x.device) for values in (self.mean, self.std, (1 / self.scale,))
         )
         # Divided by 255, not multiplied with 1/255: the last bit is then that of torchvision. By a
         # number that lies on the device: CUDA multiplies with the inverse of one that does not.
-        return x.to(torch.float32, copy=True).div_(parts).sub_(mean).div_(std)
+        return x.to(torch.float32, copy=True).div_(divisor).sub_(mean).div_(std)
 
     def _batch_geometry(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Resize and crop (n, height, width, 3) uint8 to `output_size`, with Pillow's numbers."""
