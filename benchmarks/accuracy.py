@@ -22,10 +22,11 @@ import numpy as np
 from lines.limits import about, name_of
 
 import featx
+from featx.errors import UsageError
 from featx.evaluate import paired_difference
 from featx.extraction import Settings, make_settings
 from featx.heads import LinearSVM
-from featx.machine import device_name, n_cpus
+from featx.machine import device_name, n_cpus, pick_device
 
 RESULTS = Path(__file__).parent / "results" / "accuracy"
 CUTS = ("conv4_block6_out", "conv5_block3_out")
@@ -89,6 +90,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda")
     parser.add_argument("--out", type=Path, help="the JSON file, instead of the machine's own")
     options = parser.parse_args()
+    try:
+        pick_device(options.device)
+    except UsageError as error:
+        parser.error(str(error))
     wanted = [REFERENCE, *(options.variant or VARIANTS)]
     if unknown := set(wanted) - set(VARIANTS):
         parser.error(f"--variant {unknown.pop()!r} is not known. Valid: {', '.join(VARIANTS)}")
