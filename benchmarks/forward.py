@@ -22,13 +22,11 @@ import torch
 import featx
 from featx.backbones import Capture
 from featx.backbones.numerics import PLAIN, Numerics
-from featx.errors import UsageError
 from featx.machine import (
     cpu_has_bf16,
     cpu_name,
     device_name,
     keep_freed_memory,
-    pick_device,
     plain_fp32,
     versions,
 )
@@ -136,10 +134,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.batch is not None and args.batch < 1:
         parser.error(f"--batch {args.batch}: give at least 1 image.")
-    try:
-        pick_device(args.device)
-    except UsageError as error:
-        parser.error(str(error))
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here. Leave it out.")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     on_gpu = args.device == "cuda"
