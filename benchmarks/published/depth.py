@@ -98,14 +98,20 @@ class Depth:
         return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
 
     def rounded(self) -> str:
-        """Return the studies that were allowed bf16; all of them ran where the processor has it."""
-        names = [f"`{r.name}`" for r in self.records if r.recipe.get("allow")]
+        """Return the studies whose features were computed in bf16."""
+        names = [f"`{record.name}`" for record in self.records if _in_bf16(record)]
         return listed(names) if names else ""
 
     def best(self, variant: Variant, cuts: Iterable[str] | None = None) -> str:
         """Return the cut that is best on validation; test chooses nothing."""
         scores = self.scores[variant]
         return max(cuts or self.cuts, key=lambda cut: scores[cut]["val"])
+
+
+def _in_bf16(record: StudyRecord) -> bool:
+    how = record.environment.device.partition(": ")[2]
+    # Before records said how they computed, those that were allowed bf16 ran where it is.
+    return "bf16" in how if how else bool(record.recipe.get("allow"))
 
 
 def read_depth(reports: Path) -> dict[str, Depth]:

@@ -6,7 +6,7 @@ import datetime
 import json
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from featx.recipes import PLACES, flag, has_effect
 
 if TYPE_CHECKING:
     from featx.data import Dataset
+    from featx.evaluate import RunRecord, TrainingRecord
     from featx.recipes import Recipe, Study
 
 # Files of this machine: their name is told, their folder is not.
@@ -66,6 +67,20 @@ def about_run(
             versions=versions(),
         ),
     }
+
+
+def where_runs_ran(records: Iterable[RunRecord | TrainingRecord]) -> str:
+    """Return where the runs of a study ran and how they computed, as their own records say it.
+
+    Of runs that differ in it: their devices and precisions.
+    """
+    found = list(dict.fromkeys(record.environment.device for record in records))
+    if len(found) == 1:
+        return found[0]
+    said = [where.partition(": ") for where in found]
+    devices = ", ".join(dict.fromkeys(device for device, _, _ in said))
+    how = ", ".join(dict.fromkeys(words.split(",")[0] for _, _, words in said if words))
+    return ": ".join(part for part in (devices, how) if part)
 
 
 def portable_settings(recipe: Recipe) -> dict[str, Any]:

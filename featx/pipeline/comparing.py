@@ -23,7 +23,7 @@ from featx.evaluate import (
 )
 from featx.evaluate.predictions import correct_answers
 from featx.machine import first_device
-from featx.pipeline.about import about_run
+from featx.pipeline.about import about_run, where_runs_ran
 from featx.pipeline.costs import Extraction, extraction_rates, reading_seconds, training_seconds
 from featx.pipeline.prepare import check_writable
 from featx.pipeline.running import run_tracked
@@ -161,7 +161,8 @@ def run_comparison(recipe: Recipe, *, progress: Progress = SILENT) -> tuple[Comp
             for row in _approaches(run, record, rates.get(run.recipe.run_name))
         ]
         notes = left_out + _notes(kept, rates)
-        made = _record(recipe, kept[0][1], found, notes, time.perf_counter() - start)
+        records = [record for _, record in kept]
+        made = _record(recipe, records, found, notes, time.perf_counter() - start)
         report = write_report(made, recipe.report_path)
         track_summary(tracked, made, recipe.report_path)
     return made, report
@@ -259,24 +260,23 @@ def _training_settings(record: TrainingRecord) -> str:
 
 def _record(
     recipe: Recipe,
-    first: RunRecord | TrainingRecord,
+    records: Sequence[RunRecord | TrainingRecord],
     found: Sequence[_Found],
     notes: list[str],
     seconds: float,
 ) -> ComparisonRecord:
+    first = records[0]
     chosen_on: Literal["val", "test"] = (
         "val" if all("val" in row.record.splits for row in found) else "test"
     )
     best = max(found, key=lambda row: row.record.splits[chosen_on].accuracy)
-    # A run's says also how the network computed: "cuda:0 (NVIDIA H100): fp32, ...".
-    device = first.environment.device.partition(": ")[0]
     if chosen_on == "test":
         notes = [
             "There is no validation split: the test split chooses the best, which flatters it.",
             *notes,
         ]
     return ComparisonRecord(
-        **about_run(recipe, device),
+        **about_run(recipe, where_runs_ran(records)),
         dataset=first.dataset,
         approaches=_against(best, found, first),
         best=best.record.name,

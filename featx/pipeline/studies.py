@@ -22,11 +22,12 @@ from featx.evaluate import (
     work_seconds,
 )
 from featx.extraction import memory_budget_bytes
-from featx.machine import device_names, n_cpus, pick_device, pick_devices
+from featx.machine import n_cpus, pick_device
 from featx.pipeline.about import (
     about_run,
     portable_settings,
     study_command,
+    where_runs_ran,
 )
 from featx.pipeline.input_marks import InputMarks, dataset_mark, weights_mark
 from featx.pipeline.prepare import (
@@ -276,11 +277,8 @@ def _record(study: Study, results: dict[str, Result], seconds: float) -> StudyRe
     rows = [
         row for member in study.members for row in _rows(member, results[member.recipe.run_name])
     ]
-    about = about_run(
-        recipe, device_names(pick_devices(recipe.device)), command=study_command(study)
-    )
     return StudyRecord(
-        **about,
+        **about_run(recipe, where_runs_ran(records), command=study_command(study)),
         dataset=records[0].dataset,
         task="train" if recipe.task == "train" else "probe",
         axes=study.axes,

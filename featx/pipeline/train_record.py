@@ -35,7 +35,12 @@ def make_training_record(
     model : tuple of str and int, or None
         Name and bytes of the model file.
     """
-    about = about_run(prepared.recipe, device_names([prepared.device]), marks=prepared.marks)
+    about = about_run(
+        prepared.recipe,
+        device_names([prepared.device]),
+        numerics=prepared.settings.precision,
+        marks=prepared.marks,
+    )
     return TrainingRecord(
         **about,
         dataset=dataset_record(prepared.dataset),

@@ -264,3 +264,20 @@ def test_the_short_sentence_says_at_which_size_a_claim_holds(bench) -> None:
         "ResNet-50 beats VGG16 in 2 of 4 variants tested (1 of 1 at 32 px, 1 of 2 at 64 px and "
         "0 of 1 at 96 px; the reverse in 1)" in said
     )
+
+
+def test_features_are_called_bf16_where_the_record_says_so(bench) -> None:
+    record = read_record(REPO / "reports" / "d1-depth-vgg16")
+
+    def study(name: str, device: str, allow: list[str]):
+        where = record.environment.model_copy(update={"device": device})
+        recipe = {**record.recipe, "allow": allow}
+        return record.model_copy(update={"name": name, "recipe": recipe, "environment": where})
+
+    # Allowed and not there, taken, and a record from before records said it.
+    records = [
+        study("a", "cpu: fp32, channels-last", ["bf16"]), study("b", "cpu: bf16, folded", ["bf16"]),
+        study("c", "cpu: fp32, bf16", []), study("d", "cpu", ["bf16"]), study("e", "cpu", []),
+    ]  # fmt: skip
+    told = bench.depth.Depth("VGG16", records, [], {}, {}, {}).rounded()
+    assert told == "`b`, `c` and `d`"

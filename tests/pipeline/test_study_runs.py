@@ -56,6 +56,22 @@ def test_a_run_of_other_settings_is_not_taken_for_finished(tmp_path: Path) -> No
     assert finished_runs(study(tmp_path, lr=[0.003, 0.001], epochs=3)) == 0
 
 
+def test_a_study_says_in_which_precision_its_runs_computed(tmp_path: Path) -> None:
+    record, report = run_study(study(tmp_path, precision=["fp32", "bf16"], epochs=1))
+    assert record.environment.device == "cpu: fp32, bf16"
+    assert "ran on cpu: fp32, bf16" in report.read_text()
+    runs = [read_record(report.parent / row.folder) for row in record.rows]
+    assert [run.environment.device for run in runs] == ["cpu: fp32", "cpu: bf16"]
+    probes = {
+        "backbone": "resnet18", "weights": "none", "preprocess": "torch", "cuts": ["layer1"],
+        "dataset": "digits", "image_size": 16, "limit": FEW, "standardize": ["train", "none"],
+        "name": "probes", "out": str(tmp_path / "reports"), "cache_dir": str(tmp_path / "cache"),
+    }  # fmt: skip
+    of_probes, _ = run_study(make_study(probes))
+    assert of_probes.environment.device.startswith("cpu: fp32, channels-")
+    assert of_probes.environment.device.endswith("BatchNorm folded")
+
+
 def test_an_interrupted_grid_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch) -> None:
     grid = study(tmp_path, lr=[0.003, 0.002, 0.001])
     from featx.pipeline import studies
