@@ -48,7 +48,7 @@ format: $(VENV)/installed  ## Format the code
 wheel: $(VENV)/installed  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 
-tables: $(VENV)/installed  ## Render docs/results.md and the README's tables from the records under reports/
+tables: $(VENV)/installed  ## Render docs/results.md, docs/results-d1.md and the README's tables from the records under reports/
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/results.py
 

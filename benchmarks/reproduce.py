@@ -64,8 +64,8 @@ def reproduce() -> int:
     args = _arguments()
     if args.experiment == "list":
         for name, experiment in EXPERIMENTS.items():
-            print(f"{name:<9} {experiment.about}")
-            print(f"{'':<9} reports: {', '.join(run.report for run in experiment.runs)}")
+            print(f"{name:<13} {experiment.about}")
+            print(f"{'':<13} reports: {', '.join(run.report for run in experiment.runs)}")
         return 0
     out = args.out or (SHORT if args.limit is not None else REPORTS)
     places = Places(args.data_dir, args.weights_dir, args.cache_dir, out)

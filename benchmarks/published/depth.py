@@ -23,7 +23,8 @@ from published.sources import SPLITS, d1_figures
 from published.words import listed, points, with_interval
 
 VGG16, RESNET50, VGG16_V1 = "VGG16", "ResNet-50", "VGG16 (IMAGENET1K_V1)"
-REPORTS = [run.report for run in EXPERIMENTS["d1-depth"].runs]
+RUNS = [run for name in ("d1-depth", "d1-depth-more") for run in EXPERIMENTS[name].runs]
+REPORTS = [run.report for run in RUNS]
 NETWORKS = {
     VGG16: [r for r in REPORTS if r.startswith("d1-depth-vgg16") and "-v1" not in r],
     RESNET50: [r for r in REPORTS if r.startswith("d1-depth-resnet50")],
@@ -76,7 +77,7 @@ class Depth:
 
     def coverage(self) -> str:
         """Return how many of the recipes' variants were run: with which head, pooling and size."""
-        runs = [r for r in EXPERIMENTS["d1-depth"].runs if r.report in NETWORKS[self.network]]
+        runs = [run for run in RUNS if run.report in NETWORKS[self.network]]
         total = sum(
             math.prod(map(len, load_study(r.recipe, r.settings).axes.values())) for r in runs
         )
@@ -158,6 +159,19 @@ def variant_of(row: StudyRow, recipe: Mapping[str, Any]) -> Variant:
         values["head"],
         "chosen" if C == "auto" else f"{float(C):g}",
     )
+
+
+def best_rows(found: Mapping[str, Depth]) -> list[list[str]]:
+    """Return a row per network: the cut and variant that validation prefers, and their scores."""
+    rows = []
+    for network, depth in found.items():
+        scores = depth.scores
+        variant = max(scores, key=lambda v: scores[v][depth.best(v)]["val"])
+        cut = depth.best(variant)
+        of_cut = scores[variant][cut]
+        accuracies = [with_interval(of_cut[split], depth.n(split)) for split in SPLITS]
+        rows.append([network, f"`{cut}`", str(variant), *accuracies])
+    return rows
 
 
 def published_rows(found: Mapping[str, Depth]) -> list[list[str]]:

@@ -75,12 +75,19 @@ def _by_size(
     )  # fmt: skip
 
 
-def _flattened(study: str) -> tuple[Run, ...]:
-    """Return the runs of a study's flattened features, with the SVM and logistic regression."""
-    return (
-        *_by_size(f"{study}-flatten", rows=FLAT_SIZES),
-        *_by_size(f"{study}-logistic", f"{study}-flatten-logistic", FLAT_SIZES,
-                  {"pool": "flatten"}),
+def _flattened(study: str, sizes: Sequence[tuple[int, ...]]) -> tuple[Run, ...]:
+    """Return the runs of a study's flattened features, with the SVM and logistic regression.
+
+    At other sizes than the least, which has the bare name, the size is in the report's.
+    """
+    return tuple(
+        run
+        for run in (
+            *_by_size(f"{study}-flatten", rows=FLAT_SIZES),
+            *_by_size(f"{study}-logistic", f"{study}-flatten-logistic", FLAT_SIZES,
+                      {"pool": "flatten"}),
+        )
+        if tuple(run.settings["image_size"]) in sizes
     )  # fmt: skip
 
 
@@ -106,14 +113,18 @@ EXPERIMENTS = {
             *_by_size("d1-depth-resnet50"),
             *_by_size("d1-depth-vgg16-logistic", largest=BF16_IF_HERE),
             *_by_size("d1-depth-resnet50-logistic"),
-            *_flattened("d1-depth-vgg16"),
-            *_flattened("d1-depth-resnet50"),
+            *_flattened("d1-depth-vgg16", FLAT_SIZES[:1]),
+            *_flattened("d1-depth-resnet50", FLAT_SIZES[:1]),
+        ),
+    ),
+    # By itself: a head on 20,000 flattened rows of larger images takes 22 GB.
+    "d1-depth-more": Experiment(
+        "the same with flattened features of larger images, and VGG16's other weights",
+        (
+            *_flattened("d1-depth-vgg16", FLAT_SIZES[1:]),
+            *_flattened("d1-depth-resnet50", FLAT_SIZES[1:]),
             # Keras' VGG16 has the source's weights; torchvision's own are others.
-            Run(
-                "d1-depth-vgg16",
-                "d1-depth-vgg16-v1",
-                TORCHVISION_V1,
-            ),
+            Run("d1-depth-vgg16", "d1-depth-vgg16-v1", TORCHVISION_V1),
             Run("d1-depth-vgg16-logistic", "d1-depth-vgg16-v1-logistic", TORCHVISION_V1),
         ),
     ),

@@ -11,18 +11,17 @@ from pathlib import Path
 from featx.evaluate import (
     ApproachRecord,
     ComparisonRecord,
-    Record,
     StudyRecord,
     StudyRow,
     holm,
     newcombe_interval,
 )
 from featx.heads import NAMED_GRIDS
-from featx.recipes import PLACES, load_study
+from featx.recipes import load_study
 from featx.text import human_seconds
 from published.answers import read_answers
 from published.claims import SIGNIFICANT, Pair, pair
-from published.experiments import EXPERIMENTS, Run, axes_of, hardware_of, record_of
+from published.experiments import record_of
 from published.sources import published_at
 from published.words import listed, points, with_interval
 
@@ -86,24 +85,43 @@ def ten_values(ten: BySize) -> str:
 
 
 def ten_words(ten: BySize) -> str:
-    """Return how the accuracy of ten classes moves with the input size, beside the published."""
+    """Return what the probe of all ten classes reaches beside the published figure."""
     size, published = TEN_PUBLISHED
-    splits, n = ten.record.dataset.splits, ten.n
-    n_train = splits["train"].n + splits["val"].n
-    scores = listed([f"{score:.3f} at {each} px" for each, score in ten.test.items()])
-    text = (
-        f"All ten classes of CIFAR-10, {n_train:,} training images, on ResNet-50's penultimate "
-        f"layer: {scores} on test"
-    )
+    least, n = min(ten.test), ten.n
     if size not in ten.test:
-        return f"{text}; {published:.4f} is published at {size} px, which was not run yet."
+        largest = max(ten.test)
+        return (
+            f"The usual probe of all ten classes reaches {ten.test[largest]:.3f} on test at "
+            f"{largest} px; {published:.4f} is published at {size} px, which was not run yet."
+        )
     score = ten.test[size]
     low, high = newcombe_interval(round(score * n), n, round(published * n), n)
     verdict = "not told apart" if low <= 0 <= high else "told apart"
-    return (
-        f"{text}, where {published:.4f} is published: {points(score - published)} points "
-        f"({points(low)} to {points(high)} by Newcombe's interval), {verdict}."
+    text = (
+        f"The usual probe of all ten classes reaches {score:.3f} on test at {size} px, where "
+        f"{published:.4f} is published ({points(score - published)} points, {points(low)} to "
+        f"{points(high)} by Newcombe's interval: {verdict})"
     )
+    return text + (f"; {ten.test[least]:.3f} at {least} px." if least != size else ".")
+
+
+def d2_short(whole: StudyRecord | None, prepared: StudyRecord | None) -> str:
+    """Return in a sentence what becomes of D2's figure; nothing without its own set-up."""
+    size, published = D2_PUBLISHED
+    if whole is None:
+        return ""
+    ours = best_on_validation(whole).top1["test"]
+    text = (
+        f"D2's {100 * published:.0f} % on a frozen ResNet-18 at {size} px is {100 * ours:.0f} % "
+        "here"
+    )
+    if prepared is not None:
+        row, _ = _as_for_caffe(prepared)
+        text += (
+            f"; with images prepared as for other weights it is {100 * row.top1['test']:.0f} %, "
+            "which may be the reason"
+        )
+    return f"{text}."
 
 
 def d2_words(d2: BySize, whole: StudyRecord | None, prepared: StudyRecord | None = None) -> str:
@@ -122,32 +140,38 @@ def d2_words(d2: BySize, whole: StudyRecord | None, prepared: StudyRecord | None
             f"{best.top1['test']:.3f} at {size} px, {abs(away):.0f} points "
             f"{'above' if away >= 0 else 'below'} the published figure."
         )
-        told.append(
-            "That stays unexplained." if prepared is None else _prepared_words(prepared, published)
-        )
     first, *larger = d2.test
     if larger:
         gains = [points(d2.test[each] - d2.test[first]) for each in larger]
         told.append(
             f"Larger inputs, at the same depth, give {listed(gains)} points at {listed(larger)} px "
-            f"over {d2.test[first]:.3f} at {first} px, with "
-            f"{d2.n_train:,} training images."
+            f"over {d2.test[first]:.3f} at {first} px, with {d2.n_train:,} training images."
+        )
+    if whole is not None:
+        told.append(
+            "Why the published figure is lower than ours stays unexplained."
+            if prepared is None
+            else _prepared_words(prepared, published)
         )
     return " ".join(told)
 
 
-def _prepared_words(prepared: StudyRecord, published: float) -> str:
-    """Return what D2's head reaches on images that are prepared for Caffe's weights."""
+def _as_for_caffe(prepared: StudyRecord) -> tuple[StudyRow, float]:
+    """Return the row whose images are prepared for Caffe's weights, and its training accuracy."""
     row = next(row for row in prepared.rows if row.settings["preprocess"] == "caffe")
     curve = next(curve for curve in prepared.curves if curve.run == row.run)
-    on_training = curve.values["top1 train"][(row.best_epoch or 0) - 1]
+    return row, curve.values["top1 train"][(row.best_epoch or 0) - 1]
+
+
+def _prepared_words(prepared: StudyRecord, published: float) -> str:
+    """Return what D2's head reaches on images that are prepared for Caffe's weights."""
+    row, on_training = _as_for_caffe(prepared)
     return (
-        "The input size does not explain that: larger ones only raise it. One candidate is images "
-        "prepared for other weights: as for Caffe's (BGR, 0 to 255, less the means) the same head "
-        f"reaches {row.top1['val']:.3f} on validation, "
-        f"{row.top1['test']:.3f} on test and {on_training:.3f} on training images as they are "
-        f"trained on, where the source has about {published:.2f} on test and {D2_TRAINING:.2f} on "
-        "training images. It is one run, and how the source prepares images is not known."
+        "A candidate for the published figure is images prepared for other weights: as for Caffe's "
+        f"(BGR, 0 to 255, less the means) the same head reaches {row.top1['test']:.3f} on test and "
+        f"{on_training:.3f} on training images as they are trained on, where the source has about "
+        f"{published:.2f} and {D2_TRAINING:.2f}. It is one run, and how the source prepares images "
+        "is not known."
     )
 
 
@@ -251,29 +275,28 @@ def _best(record: ComparisonRecord, kinds: tuple[str, ...]) -> ApproachRecord | 
     return max(of_kind, key=lambda a: a.splits["val"].accuracy, default=None)
 
 
-_WORDS = {
-    "the probe wins": "the linear head on cached features wins",
-    "fine-tuning wins": "fine-tuning wins",
-    "not told apart": "the two are not told apart",
-    "not tested": "the two were not tested",
-}
-
-
-def crossing(found: Mapping[str, Compared]) -> str:
-    """Return which of the best probe and the best fine-tuned network wins at which sizes."""
+def head_words(found: Mapping[str, Compared]) -> str:
+    """Return whether the best probe is enough beside the best fine-tuned network, in a sentence."""
     told = []
     ordered = sorted(found.values(), key=lambda c: c.n_train)
     for verdict, group in itertools.groupby(ordered, key=lambda c: c.verdict):
         each = list(group)
-        apart = [points(c.pair.difference) for c in each if c.pair is not None]
-        gain = f" ({listed(apart)} points on test for the network)" if apart else ""
-        times = [
-            listed([human_seconds(seconds(approach)) for approach in approaches])
-            for approaches in ([c.tuned for c in each], [c.probe for c in each])
-        ]
+        images = f"with {listed([f'{c.n_train:,}' for c in each])} training images"
+        longer = listed([f"{seconds(c.tuned) / seconds(c.probe):.0f}" for c in each])
+        apart = listed(
+            [points(abs(c.pair.difference)).lstrip("+") for c in each if c.pair is not None] or [""]
+        )
+        takes = f"fine-tuning takes {longer} times as long"
         told.append(
-            f"with {listed([f'{c.n_train:,}' for c in each])} training images {_WORDS[verdict]}"
-            f"{gain}, in {times[0]} where the best probe takes {times[1]}"
+            {
+                "fine-tuning wins": f"{images} fine-tuning all of ResNet-50 beats the best linear "
+                f"head on cached features by {apart} points, and takes {longer} times as long",
+                "the probe wins": f"{images} the best linear head on cached features beats "
+                f"fine-tuning all of ResNet-50 by {apart} points, and {takes}",
+                "not told apart": f"{images} the best linear head on cached features and "
+                f"fine-tuning are not told apart, and {takes}",
+                "not tested": f"{images} the two were not tested",
+            }[verdict]
         )
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}."
@@ -316,52 +339,3 @@ def approach_rows(found: Mapping[str, Compared]) -> tuple[list[str], list[list[s
             cells.append(f"{shown}, {human_seconds(seconds(approach))}{_epochs(approach)}")
         rows.append(cells)
     return ["approach", *(f"{each.n_train:,} images" for each in ordered)], rows
-
-
-def made_by(experiment: str, records: list[Record]) -> str:
-    """Return the commands that make these records: the experiment's, their own if they differ."""
-    runs = {run.report: run for run in EXPERIMENTS[experiment].runs}
-    other = [r for r in records if _differs(r, runs[r.name])]
-    plain = f"make reproduce EXPERIMENT={experiment}"
-    names: dict[str, list[str]] = {}
-    for record in (r for r in records if r not in other):
-        names.setdefault(_part_of(record, runs[record.name]), []).append(record.name)
-    # Where others belong to the experiment too, or not all are run alike, they are named.
-    some = len(names) > 1 or {name for of in names.values() for name in of} != set(runs)
-    parts = [
-        " ".join([*(["--only", *of] if some else []), *([part] if part else [])])
-        for part, of in names.items()
-    ]
-    made = [f"{plain} ARGS='{part}'" if part else plain for part in parts]
-    commands = [f"`{text}`" for text in [*made, *(r.command for r in other)]]
-    return f"Made by {', '.join(commands)} on {measured_on(records)}."
-
-
-def _part_of(record: Record, run: Run) -> str:
-    """Return the arguments of `make reproduce` that run the part of a study that a record holds."""
-    if not isinstance(record, StudyRecord):
-        return ""
-    whole, axes = load_study(run.recipe, run.settings).axes, axes_of(record)
-    return " ".join(
-        f"--some {name}={','.join(map(str, axes[name]))}"
-        for name, values in whole.items()
-        if name in axes and axes[name] != list(values)
-    )
-
-
-def _differs(record: Record, run: Run) -> bool:
-    """Return whether a record was made with other settings than its experiment has."""
-    wanted = load_study(run.recipe, run.settings).recipe.settings()
-    varied = set(record.axes) if isinstance(record, StudyRecord) else set()
-    silent = {*PLACES, *varied, "weights", "description"}
-    return any(
-        record.recipe.get(key) != wanted.get(key) for key in {*record.recipe, *wanted} - silent
-    )
-
-
-def measured_on(records: list[Record]) -> str:
-    """Return the machines of some records, and the days on each."""
-    days: dict[str, set[str]] = {}
-    for record in records:
-        days.setdefault(hardware_of(record), set()).add(record.created[:10])
-    return "; ".join(f"{machine}, {listed(sorted(on))}" for machine, on in days.items())

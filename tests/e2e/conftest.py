@@ -18,7 +18,16 @@ def bench() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(BENCHMARKS))
     names = [
         f"published.{name}"
-        for name in ("experiments", "answers", "depth", "claims", "others", "figures")
+        for name in (
+            "experiments",
+            "answers",
+            "depth",
+            "claims",
+            "others",
+            "short",
+            "commands",
+            "figures",
+        )
     ]
     short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
     yield SimpleNamespace(

@@ -207,26 +207,27 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     assert (costs["VGG16, avg"].better, costs["VGG16, avg"].worse) == (1, 0)
     assert costs["ResNet-50, avg"].worse == 1
 
-    page = bench.results.page(known)
+    page, deep = (bench.results.page(known, name) for name in bench.results.PAGES)
     # 5 sizes, 4 poolings, 2 ways to standardize, 3 heads: SVM with C = 12 and chosen, logistic
     # regression.
-    assert "ResNet-50: 2 of 120 variants were run: svm with avg at 32 px." in page
+    assert "ResNet-50: 2 of 120 variants were run: svm with avg at 32 px." in deep
     assert known["one_variant"] == [
         "VGG16: the one variant that comes nearest to all 3 figures is 32 px, avg, train, svm, "
         "C chosen; its largest distance is 6.0 points. 0 of 2 variants agree with all of them."
     ]
-    best, claims = known["short"][:2]
-    # 80 images, which only the middle cut of VGG16 classifies correctly, of 1,000.
-    assert "validation prefers `block4_conv1` of VGG16 (0.900 on test, +8.0 points" in best
-    assert "and `conv5_block3_out` of ResNet-50 (0.900 on test); of all variants run" in best
-    assert best.endswith(
-        "ResNet-50's `conv5_block3_out` with 32 px, avg, train, svm, C chosen (0.900)."
-    )
-    assert (
-        "an earlier cut beats the last one in 2 of 4 variants tested (the reverse in 1)" in claims
-    )
-    assert "ResNet-50 beats VGG16 in 0 of 2 variants tested (the reverse in 0)" in claims
-    assert best in bench.results.opening(known)
+    assert [(cells[0], cells[1], cells[3][:5]) for cells in known["best_rows"]] == [
+        ("VGG16", "`block4_conv1`", "0.900"), ("ResNet-50", "`conv5_block3_out`", "0.900"),
+    ]  # fmt: skip
+    layer, network, cost = known["short"]
+    assert layer == (
+        "Which layer?", "An earlier cut beats the last one in 2 of 4 variants at 32 px."
+    )  # fmt: skip
+    assert network[1].startswith("ResNet-50 beats VGG16 in 0 of 2 variants at 32 px; the best of")
+    # By network and cut, VGG16 0, 0 and 5 points, ResNet-50 0, 0, 0.2 and 0.
+    assert cost[1].endswith("gives the SVM 0.0 points in the middle and +5.0 at most.")
+    opening = bench.results.opening(known)
+    sentences = "\n".join(f"- **{question}** {said}" for question, said in (layer, network, cost))
+    assert f" head and C:\n\n{sentences}\n\n" in opening
     _, rows = known["choices"]
     by_head = {row[0]: row[1:] for row in rows if row[0].startswith("svm")}
     assert list(by_head) == ["svm, C chosen", "svm, C 12"]
@@ -240,17 +241,16 @@ def test_the_page_says_of_d1_in_depth_what_its_records_say(bench, tmp_path: Path
     # Flattened features are a study of their own, and the same network's.
     depth_study(tmp_path, "VGG16", vgg, {"auto": few}, "-flatten")
     known = bench.results.facts(tmp_path)
-    assert (
-        "VGG16: 3 of 120 variants were run: svm with avg and flatten at 32 px."
-        in bench.results.page(known)
-    )
+    deep = bench.results.page(known, "docs/results-d1.md")
+    assert "VGG16: 3 of 120 variants were run: svm with avg and flatten at 32 px." in deep
     assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
     # Logistic regression is another: beside the SVM on the same cuts, 50 images worse at one.
     assert known["head_rows"] == []
     depth_study(tmp_path, "VGG16", vgg, {"auto": few | {"block4_conv1": 150}}, "-logistic")
     known = bench.results.facts(tmp_path)
     assert known["head_rows"] == [["VGG16, avg", "0.0 (-5.0 to 0.0)", "0 / 2 / 1"]]
-    assert "| VGG16, avg | 0.0 (-5.0 to 0.0) | 0 / 2 / 1 |" in bench.results.page(known)
+    deep = bench.results.page(known, "docs/results-d1.md")
+    assert "| VGG16, avg | 0.0 (-5.0 to 0.0) | 0 / 2 / 1 |" in deep
     assert [cost.what for cost in known["costs"]] == ["VGG16, avg", "ResNet-50, avg"]
     path = tmp_path / "d1-depth-vgg16-flatten" / "results.json"
     record = json.loads(path.read_text())
@@ -334,8 +334,7 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
         ([160], (), f"No run of this experiment {nowhere}"),
         ([96], names[:1], "No run of 'd1-depth-vgg16' has image_size 96. Valid: 32, 64. 96 is in "
                           "'d1-depth-vgg16-96', 'd1-depth-resnet50-96', "
-                          "'d1-depth-vgg16-logistic-96', 'd1-depth-resnet50-logistic-96' and 6 "
-                          "more."),
+                          "'d1-depth-vgg16-logistic-96', 'd1-depth-resnet50-logistic-96'."),
     ):  # fmt: skip
         with pytest.raises(UsageError) as refused:
             experiments.chosen_runs(depth, reports, {"image_size": values})
@@ -343,7 +342,7 @@ def test_a_size_with_a_report_of_its_own_is_run_there_alone(bench, tmp_path: Pat
 
 
 def test_a_value_is_run_where_a_recipe_has_it(bench) -> None:
-    depth = bench.experiments.EXPERIMENTS["d1-depth"]
+    depth, more = (bench.experiments.EXPERIMENTS[name] for name in ("d1-depth", "d1-depth-more"))
     runs = {
         pool: {r.report for r in bench.experiments.chosen_runs(depth, (), {"pool": [pool]})}
         for pool in ("avg", "flatten")
@@ -354,14 +353,17 @@ def test_a_value_is_run_where_a_recipe_has_it(bench) -> None:
         for study in (f"d1-depth-{family}", f"d1-depth-{family}-logistic"):
             sizes = {
                 r.report: r.settings["image_size"]
-                for r in depth.runs
+                for r in (*depth.runs, *more.runs)
                 if re.fullmatch(rf"{study}(-\d+)?", r.report)
             }
             assert sizes == {
                 study if size == 32 else f"{study}-{size}": [size]
                 for size in load_study("d1-depth-vgg16-flatten").axes["image_size"]
             }
-    assert len(runs["flatten"]) == 20
+    assert len(runs["flatten"]) == 4
+    others = {r.report for r in bench.experiments.chosen_runs(more, (), {"pool": ["flatten"]})}
+    assert len(others) == 16
+    assert not others & runs["flatten"]
     assert runs["avg"] | runs["flatten"] == {run.report for run in depth.runs}
     assert not runs["avg"] & runs["flatten"]
     # What is asked of a report that does not vary it is judged by its one value.

@@ -12,7 +12,6 @@ import pytest
 from scipy.stats import binomtest
 
 from featx.evaluate import read_record
-from featx.text import human_seconds
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -85,23 +84,31 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
     assert [c.verdict for c in (few, many, untested)] == [
         "fine-tuning wins", "not told apart", "not tested",
     ]  # fmt: skip
-    words = bench.others.crossing(found)
-    long, short = (
-        human_seconds(by_name[name]["train_s"] + by_name[name]["extract_s"])
+    words = bench.others.head_words(found)
+    tuned, probe = (
+        by_name[name]["train_s"] + by_name[name]["extract_s"]
         for name in ("lp-ft", "probe conv4_block6_out")
     )
-    took = f"in {long} where the best probe takes {short}"
-    gain = f"{100 * apart:+.1f}"
+    longer = f"{tuned / probe:.0f}"
+    gain = f"{100 * apart:.1f}"
     assert words == (
-        f"With 500 training images fine-tuning wins ({gain} points on test for the network), "
-        f"{took}; with 5,000 training images the two are not told apart (0.0 points on test for "
-        f"the network), {took}; with 20,000 training images the two were not tested, {took}."
+        "With 500 training images fine-tuning all of ResNet-50 beats the best linear head on "
+        f"cached features by {gain} points, and takes {longer} times as long; with 5,000 training "
+        "images the best linear head on cached features and fine-tuning are not told apart, and "
+        f"fine-tuning takes {longer} times as long; with 20,000 training images the two were not "
+        "tested."
     )
     # Sizes with the same answer share a sentence.
     alike = {"a": few, "b": replace(few, record=many.record)}
-    assert bench.others.crossing(alike) == (
-        f"With 500 and 5,000 training images fine-tuning wins ({gain} and {gain} points on test "
-        f"for the network), in {long} and {long} where the best probe takes {short} and {short}."
+    assert bench.others.head_words(alike) == (
+        "With 500 and 5,000 training images fine-tuning all of ResNet-50 beats the best linear "
+        f"head on cached features by {gain} and {gain} points, and takes {longer} and {longer} "
+        "times as long."
+    )
+    worse = replace(few, pair=replace(few.pair, difference=-apart))
+    assert bench.others.head_words({"a": worse}) == (
+        "With 500 training images the best linear head on cached features beats fine-tuning all of "
+        f"ResNet-50 by {gain} points, and fine-tuning takes {longer} times as long."
     )
     header, rows = bench.others.approach_rows(found)
     assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
@@ -135,14 +142,16 @@ def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verd
     assert (low > 0 or high < 0) == (verdict == "told apart")
     words = bench.others.ten_words(ten)
     assert words.startswith(
-        "All ten classes of CIFAR-10, 50,000 training images, on ResNet-50's penultimate layer: "
-        f"0.700 at 32 px and {correct / 10_000:.3f} at 224 px on test, where 0.9147 is published: "
+        f"The usual probe of all ten classes reaches {correct / 10_000:.3f} on test at 224 px, "
+        "where 0.9147 is published ("
     )
-    assert f"published: {100 * apart:+.1f} points (".replace("+0.0", "0.0") in words
+    assert f"published ({100 * apart:+.1f} points, ".replace("+0.0", "0.0") in words
     assert words.endswith(
-        f"({100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval), {verdict}."
+        f" points, {100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval: {verdict}); 0.700 "
+        "at 32 px."
     )
     small = bench.others.ten_words(bench.others.BySize(record, {32: 0.7}))
+    assert "reaches 0.700 on test at 32 px; " in small
     assert small.endswith("0.9147 is published at 224 px, which was not run yet.")
     named = record.model_copy(update={"recipe": {"C": "dinov2"}})
     ten = bench.others.BySize(named, {32: 0.7})
@@ -176,14 +185,19 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
     words = bench.others.d2_words(d2, whole)
     assert words.startswith(f"On all 45,000 training images it reaches {best:.3f} at 32 px, ")
     assert f", {100 * (best - 0.48):.0f} points above the published figure" in words
-    assert "That stays unexplained." in words
+    assert words.endswith("Why the published figure is lower than ours stays unexplained.")
+    short = bench.others.d2_short(whole, None)
+    assert short == f"D2's 48 % on a frozen ResNet-18 at 32 px is {100 * best:.0f} % here."
     prepared = bench.others.read_study(REPO / "reports", "d2-frozen-preprocess")
     row = prepared.rows[1]
     assert row.settings == {"preprocess": "caffe"}
     train = prepared.curves[1].values["top1 train"][row.best_epoch - 1]
     words = bench.others.d2_words(d2, whole, prepared)
-    assert f", {row.top1['test']:.3f} on test and {train:.3f} on training images as" in words
+    assert f"reaches {row.top1['test']:.3f} on test and {train:.3f} on training images as" in words
     assert "unexplained" not in words
+    short = bench.others.d2_short(whole, prepared)
+    assert f"other weights it is {100 * row.top1['test']:.0f} %, which may be the reason." in short
+    assert bench.others.d2_short(None, prepared) == ""
     assert f"over {d2.test[32]:.3f} at 32 px, with 2,000 training images." in words
     rows = bench.others.d2_rows(d2, whole)
     assert [(row[2], row[4]) for row in rows] == [("45,000", "0.48"), *[("2,000", "")] * 4]
@@ -194,22 +208,22 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
 def test_records_that_differ_from_the_recipe_are_told_beside_the_others(bench, monkeypatch) -> None:
     names = ("d2-frozen", "d2-input-size")
     frozen, sizes = (read_record(REPO / "reports" / name) for name in names)
-    made = bench.others.made_by("d2", [frozen, sizes])
+    made = bench.commands.made_by("d2", [frozen, sizes])
     assert made.startswith("Made by `make reproduce EXPERIMENT=d2 ARGS='--only d2-frozen'`, `")
     assert f"`{sizes.command}` on " in made
     # Alone in their experiment the one that does not differ is still named.
-    two = tuple(run for run in bench.others.EXPERIMENTS["d2"].runs if run.report in names)
+    two = tuple(run for run in bench.commands.EXPERIMENTS["d2"].runs if run.report in names)
     monkeypatch.setitem(
-        bench.others.EXPERIMENTS, "d2", replace(bench.others.EXPERIMENTS["d2"], runs=two)
+        bench.commands.EXPERIMENTS, "d2", replace(bench.commands.EXPERIMENTS["d2"], runs=two)
     )
-    assert "ARGS='--only d2-frozen'`" in bench.others.made_by("d2", [frozen, sizes])
+    assert "ARGS='--only d2-frozen'`" in bench.commands.made_by("d2", [frozen, sizes])
 
 
 def test_a_part_of_an_experiment_is_named_in_its_command(bench) -> None:
     records = [read_record(REPO / "reports" / f"networks-{n}") for n in (500, 5000)]
-    made = bench.others.made_by("networks", records)
+    made = bench.commands.made_by("networks", records)
     assert "ARGS='--only networks-500 networks-5000'`" in made
-    alone = bench.others.made_by("d1-ten", [read_record(REPO / "reports" / "d1-ten")])
+    alone = bench.commands.made_by("d1-ten", [read_record(REPO / "reports" / "d1-ten")])
     assert "EXPERIMENT=d1-ten" in alone
     assert "--only" not in alone
 
@@ -235,7 +249,7 @@ def test_a_machine_is_named_once_with_all_its_days(bench) -> None:
     ]
     away = records[0].model_copy(update={"environment": other})
     cpu, n = record.environment.cpu, record.environment.n_cpus
-    assert bench.others.measured_on([*records, away]) == (
+    assert bench.commands.measured_on([*records, away]) == (
         f"{cpu}, {n} cores, 2026-01-02 and 2026-01-03; {cpu}, 64 cores, 2026-01-03"
     )
 
@@ -246,24 +260,54 @@ def test_the_best_of_all_variants_is_that_of_the_rows(bench, name: str, network:
     assert len(reports) >= 3
     rows = [row for report in reports for row in read_record(report).rows]
     best = max(rows, key=lambda row: row.top1["val"])
-    first = bench.results.in_short(bench.results.facts(REPO / "reports"))[0]
-    told = first.partition("of all variants run it prefers ")[2]
-    own = told[told.index(network) :].partition(")")[0]
-    assert f"`{best.label}` with {best.settings['image_size']} px, {best.settings['pool']}" in own
-    assert own.endswith(f"({best.top1['test']:.3f}")
+    own = bench.depth.best_rows(bench.depth.read_depth(REPO / "reports"))
+    (_, cut, variant, val, test) = next(row for row in own if row[0] == network)
+    assert cut == f"`{best.label}`"
+    assert variant.startswith(f"{best.settings['image_size']} px, {best.settings['pool']}")
+    assert [val[:5], test[:5]] == [f"{best.top1[split]:.3f}" for split in ("val", "test")]
 
 
-def test_the_short_sentence_says_at_which_size_a_claim_holds(bench) -> None:
+def verdicts_of(bench, *verdicts: tuple[int, str]) -> list:
     pair = bench.claims.Pair(0.0, 0.0, 0.0, 1.0)
-    tested = [
+    return [
         bench.claims.Tested(bench.depth.Variant(size, "avg", "train", "svm", "12"), verdict, pair)
-        for size, verdict in ((64, "holds"), (32, "holds"), (64, "open"), (96, "reversed"))
+        for size, verdict in verdicts
     ]
-    said = bench.results._claim_words({bench.results.BETTER: tested})
-    assert (
-        "ResNet-50 beats VGG16 in 2 of 4 variants tested (1 of 1 at 32 px, 1 of 2 at 64 px and "
-        "0 of 1 at 96 px; the reverse in 1)" in said
+
+
+def test_the_short_answers_name_the_least_and_the_largest_size(bench) -> None:
+    words, holds, less = bench.short.layer_words, (32, "holds"), (64, "open")
+    assert words(verdicts_of(bench, holds, holds, less, (224, "reversed"))) == (
+        "It depends on the size of the input: an earlier cut beats the last one in 2 of 2 variants "
+        "at 32 px and 0 of 1 at 224 px."
     )
+    # Where most variants say the same at both ends, nothing depends on the size.
+    assert words(verdicts_of(bench, holds, less, (64, "holds"))) == (
+        "An earlier cut beats the last one in 1 of 1 variants at 32 px and 1 of 2 at 64 px."
+    )
+    assert words(verdicts_of(bench, less, (64, "holds"), (64, "holds"))) == (
+        "An earlier cut beats the last one in 2 of 3 variants at 64 px."
+    )
+    assert words([]) == bench.short.network_words([], {}) == bench.short.cost_words([]) == ""
+
+
+def test_the_best_of_all_is_chosen_on_validation(bench) -> None:
+    def depth(name: str, **scores: tuple[float, float]):
+        variant = bench.depth.Variant(96, "avg", "train", "svm", "12")
+        of = {cut: {"val": val, "test": test} for cut, (val, test) in scores.items()}
+        return bench.depth.Depth(name, [], list(scores), {variant: of}, {}, {})
+
+    found = {"A": depth("A", x=(0.8, 0.9), y=(0.7, 0.95)), "B": depth("B", z=(0.81, 0.7))}
+    assert bench.short.network_words(verdicts_of(bench, (32, "open")), found) == (
+        "ResNet-50 beats VGG16 in 0 of 1 variants at 32 px; the best of all, chosen on validation, "
+        "is `z` of B at 96 px with 0.700 on test."
+    )
+
+
+def test_what_a_fixed_c_cost_is_the_middle_and_the_most_of_all_pairs(bench) -> None:
+    gains = [bench.claims.Gain("a", [0.01, 0.05], 1, 0), bench.claims.Gain("b", [0.02], 0, 0)]
+    said = bench.short.cost_words(gains)
+    assert said.endswith("gives the SVM +2.0 points in the middle and +5.0 at most.")
 
 
 def test_features_are_called_bf16_where_the_record_says_so(bench) -> None:
