@@ -113,6 +113,10 @@ class DownloadError(FeatxError):
     """A file could not be fetched, or what came was not the file that was asked for."""
 
 
+class DownloadNeeded(DownloadError):
+    """A file is not here, inside of `featx.fetch.no_downloads`."""
+
+
 class CacheError(FeatxError):
     """The feature cache cannot be used."""
 

@@ -10,12 +10,38 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
-from featx.errors import DownloadError
+from featx.errors import DownloadError, DownloadNeeded
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
+
+_refused: ContextVar[bool] = ContextVar("refused", default=False)
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Raise `DownloadNeeded` inside wherever something would be downloaded."""
+    token = _refused.set(True)
+    try:
+        yield
+    finally:
+        _refused.reset(token)
+
+
+def check_allowed(what: str, source: str, place: str = "") -> None:
+    """Refuse a download inside of `no_downloads`.
+
+    Raises
+    ------
+    DownloadNeeded
+        Says what would come from where.
+    """
+    if _refused.get():
+        to = f" to {place}" if place else ""
+        raise DownloadNeeded(f"{what} would be downloaded from {source}{to}.")
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -78,6 +104,8 @@ def fetch(
     ------
     DownloadError
         When the file cannot be fetched or is not the right one; nothing is left under `dest`.
+    DownloadNeeded
+        Inside of `no_downloads`, when it is not there.
     """
     what = what or dest.name
     known = {"sha256": sha256, "sha256_prefix": sha256_prefix, "md5": md5}
@@ -88,6 +116,7 @@ def fetch(
         raise DownloadError(
             f"{what}: the file at {dest} is not the right one: {wrong}. Delete or replace it."
         )
+    check_allowed(what, url, str(dest))
     hint = by_hand or f"Download {url} by hand and put it at {dest}."
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)

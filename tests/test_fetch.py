@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from featx.errors import DownloadError
-from featx.fetch import fetch, file_digest, verify
+from featx.errors import DownloadError, DownloadNeeded
+from featx.fetch import fetch, file_digest, no_downloads, verify
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -106,3 +107,15 @@ def test_verify_and_digest_agree_with_hashlib(tmp_path: Path) -> None:
     assert file_digest(path) == SHA256
     assert verify(path, sha256=SHA256, md5=MD5) is None
     assert "expected dead" in (verify(path, sha256_prefix="dead") or "")
+
+
+def test_where_nothing_is_downloaded_a_file_must_be_there(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "made" / "file.bin"
+    said = f"It would be downloaded from {url}/file to {dest}."
+    with no_downloads(), pytest.raises(DownloadNeeded, match=f"^{re.escape(said)}$"):
+        fetch(f"{url}/file", dest, what="It")
+    assert not dest.parent.exists()
+    # Behind it everything is as before, and what is there needs no download.
+    fetch(f"{url}/file", dest)
+    with no_downloads():
+        assert fetch("nowhere", dest, sha256=SHA256) == dest

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.registry import Network
 from featx.backbones.weight_files import read_weight_file
 from featx.errors import DownloadError, UnknownName, WeightsError
-from featx.fetch import fetch
+from featx.fetch import check_allowed, fetch
 from featx.torchvision_compat import import_timm, import_torchvision
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def fetch_timm(network: Network, tag: str) -> tuple[dict[str, torch.Tensor], str
     if config.get("hf_hub_id"):
         source = f"https://huggingface.co/{source}"
     name = f"{network.model}.{config['tag']}" if config.get("tag") else network.model
+    if not _is_here(config):
+        check_allowed(f"weights {config.get('tag', '')} of {network.short_name}", source)
     try:
         model = import_timm().create_model(name, pretrained=True)
     except Exception as error:
@@ -156,3 +159,17 @@ def fetch_timm(network: Network, tag: str) -> tuple[dict[str, torch.Tensor], str
             f"{source}: {reason}. Bring the file by hand: --weights FILE."
         ) from error
     return model.state_dict(), config.get("tag") or "default", source
+
+
+def _is_here(config: Mapping[str, Any]) -> bool:
+    """Return whether timm downloaded these weights before: into the hub's cache, or torch's."""
+    if not config.get("hf_hub_id"):
+        return (weights_dir() / str(config["url"]).rpartition("/")[2]).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, _, revision = str(config["hf_hub_id"]).partition("@")
+    own = config.get("hf_hub_filename")
+    # Where a network does not name its file, timm looks for these.
+    names = [own] if own else ["model.safetensors", "pytorch_model.bin"]
+    found = [try_to_load_from_cache(repo, name, revision=revision or None) for name in names]
+    return any(isinstance(path, str) for path in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -10,16 +11,21 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from featx.errors import FeatxError, Interrupted
+from featx.errors import DownloadNeeded, FeatxError, Interrupted
+from featx.fetch import no_downloads
 
 
 class FeatxCommand(TyperCommand):
     """A command that turns errors into messages and exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; leave with the error's exit code when it fails."""
+        """Run the command; leave with the error's exit code when it fails.
+
+        A dry run downloads nothing: it says what a run would download first.
+        """
         try:
-            return super().invoke(ctx)
+            with no_downloads() if ctx.params.get("dry_run") else contextlib.nullcontext():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
@@ -34,6 +40,10 @@ class FeatxCommand(TyperCommand):
             # The reader (head, less) has gone: nothing is wrong, and nothing more to write to.
             sys.stdout = None
             raise typer.Exit(0) from None
+        except DownloadNeeded as needed:
+            print(
+                f"First, {needed} The rest of the plan depends on it; a dry run downloads nothing."
+            )
         except FeatxError as error:
             if os.environ.get("FEATX_DEBUG"):
                 raise

@@ -55,7 +55,11 @@ COMPARE_FIELDS = (
 RUN_FIELDS = (*(field for field in ALL_FIELDS if field not in _NOT_FLAGS), "head")
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what is cached and what would be done, and stop.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print what is cached and what would be done, download nothing, and stop.",
+    ),
 ]
 
 
