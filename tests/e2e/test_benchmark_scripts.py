@@ -1,0 +1,66 @@
+"""The measuring scripts beside the suite run to their end, on a small network and a few images."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    monkeypatch.syspath_prepend(str(REPO / "benchmarks"))
+    threads = torch.get_num_threads()
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+    ours = ("lines", "forward", "pieces")
+    for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
+        del sys.modules[name]
+
+
+def test_forward_compares_every_variant_with_plain_hooks(script, monkeypatch, capsys) -> None:
+    forward = script("forward")
+    monkeypatch.setattr(forward, "CASES", (("resnet18", 32, 2, "layer1"),))
+    monkeypatch.setattr(sys, "argv", ["forward.py", "--rounds", "1", "--threads", "1", "--json"])
+    monkeypatch.setattr(forward, "BF16", {})
+    forward.main()
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (row["network"], row["side"], row["batch"], row["cut"]) == ("resnet18", 32, 2, "layer1")
+    assert set(row["images_per_s"]) == set(row["ratio"]) == set(forward.VARIANTS)
+    plain = row["images_per_s"]["plain"]
+    for variant, speed in row["images_per_s"].items():
+        assert row["ratio"][variant] == pytest.approx(speed / plain)
+    monkeypatch.setattr(sys, "argv", ["forward.py", "--batch", "0"])
+    with pytest.raises(SystemExit):
+        forward.main()
+    assert "--batch 0: give at least 1 image." in capsys.readouterr().err
+
+
+def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) -> None:
+    pieces = script("pieces")
+    for name, value in {"NETWORK": "resnet18", "SIZE": 64, "SIDES": (32, 64)}.items():
+        monkeypatch.setattr(pieces, name, value)
+    monkeypatch.setattr(sys, "argv", ["pieces.py", "--images", "20", "--repeats", "1"])
+    pieces.main()
+    found: dict[str, object] = {}
+    for line in capsys.readouterr().out.splitlines():
+        found |= json.loads(line)
+    of_sizes = {
+        f"{what}, {side} px"
+        for what in ("ms a batch", "images/s of the loop", "seconds of a whole run")
+        for side in (32, 64)
+    }
+    assert set(found) == {"images/s on a batch that lies there", *of_sizes}
+    assert set(found["seconds of a whole run, 32 px"]) == {"load", "digest", "extract", "verify"}
+    monkeypatch.setattr(sys, "argv", ["pieces.py", "--repeats", "0"])
+    with pytest.raises(SystemExit):
+        pieces.main()
+    assert "--repeats 0: give at least 1." in capsys.readouterr().err
