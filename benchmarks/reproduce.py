@@ -116,7 +116,7 @@ def reproduce() -> int:
     if out.resolve() == REPORTS:
         results.write()
         tables.write()
-        print("Rendered docs/results.md, its figures and the tables of README.md.")
+        print("Rendered docs/results.md, docs/results-d1.md, figures and the tables of README.md.")
     if failed:
         print(f"Failed: {', '.join(failed)}; the reasons stand above.", file=sys.stderr)
     return 1 if failed else 0

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from published import claims, commands, depth, figures, others, short, sources
+from published import (
+    claims,
+    commands,
+    depth,
+    figures,
+    networks,
+    others,
+    short,
+    sources,
+    trainings,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -36,13 +46,14 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
     plain, plain_records = claims.plain_claims(reports)
     costs, heads = claims.gains_of_chosen_C(found), claims.gains_of_logistic(found)
     ten, d2 = others.read_sizes(reports, "d1-ten"), others.read_sizes(reports, "d2-input-size")
-    networks, d2_whole = others.read_networks(reports), others.read_study(reports, "d2-frozen")
+    compared, d2_whole = networks.read_networks(reports), others.read_study(reports, "d2-frozen")
     d2_prepared = others.read_study(reports, "d2-frozen-preprocess")
     classes = sources.class_records(reports)
     known = {
         "depth": found,
         "depth_records": [record for each in found.values() for record in each.records],
         "published_rows": depth.published_rows(found),
+        "rounded": depth.rounded_words(found),
         "best_rows": depth.best_rows(found),
         "class_rows": sources.class_rows(classes),
         "class_notes": sources.class_notes(classes),
@@ -63,14 +74,16 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "ten": ten,
         "ten_rows": others.ten_rows(ten) if ten else [],
         "ten_values": others.ten_values(ten) if ten else "",
-        "ten_words": others.ten_words(ten) if ten else "",
         "ten_not_run": others.sizes_not_run(ten) if ten else [],
-        "networks": networks,
-        "network_records": [each.record for each in networks.values()],
-        "network_rows": [each.cells() for each in networks.values()],
-        "approaches": others.approach_rows(networks) if networks else None,
-        "network_notes": others.notes_on_probes(networks),
-        "missing_networks_runs": [name for name in others.NETWORKS if name not in networks],
+        "networks": compared,
+        "network_records": [each.record for each in compared.values()],
+        "network_rows": [each.cells() for each in compared.values()],
+        "network_setting": networks.setting(compared) if compared else "",
+        "approaches": networks.approach_rows(compared) if compared else None,
+        "network_notes": networks.notes_on_probes(compared),
+        "more_epochs": networks.notes_on_epochs(compared),
+        "missing_networks_runs": [name for name in networks.NETWORKS if name not in compared],
+        "scratch": (trainings.HEADER, trainings.training_rows(reports, "../reports")),
         "d2": d2,
         "d2_rows": others.d2_rows(d2, d2_whole) if d2 else [],
         "d2_whole": d2_whole,
@@ -79,7 +92,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "d2_records": [each for each in (d2_whole, d2_prepared, d2.record if d2 else None) if each],
         "made_by": commands.made_by,
     }
-    earlier = [t for name in CLAIMS.values() for t in tested.get(name, [])]
+    earlier = {name: tested.get(claim, []) for name, claim in CLAIMS.items() if name in found}
     return known | {"short": short.in_short(found, earlier, tested.get(BETTER, []), known)}
 
 
@@ -106,13 +119,13 @@ def opening(known: dict[str, Any]) -> str:
         "[Results](docs/results.md): what was found on real images, each figure with its command."
     )
     said = [f"- **{question}** {answer}" for question, answer in known["short"][:3]]
-    n = known["depth_records"][0].dataset.splits["train"].n if known["depth_records"] else 0
-    lead = (
-        f"Linear heads on five classes of CIFAR-10, {n:,} training images, every variant of "
-        "pooling, standardization, head and C:\n\n"
-        if n
-        else ""
-    )
+    lead = ""
+    if known["depth_records"]:
+        n = known["depth_records"][0].dataset.splits["train"].n
+        lead = (
+            f"Five classes of CIFAR-10, {n:,} training images where nothing else is said; a "
+            "variant is one choice of pooling, standardization, head and C:\n\n"
+        )
     lines = "\n".join(said)
     return f"![{alt}](docs/images/{name})\n\n{lead}{lines}\n\n{more}\n"
 

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from published.experiments import EXPERIMENTS, record_of
-from published.sources import D1, d1_figures, published_by
+from published.experiments import record_of
+from published.sources import D1, d1_figures
+from published.trainings import HEADER, RUNS, training_rows
 
-from featx.errors import FeatxError
 from featx.evaluate import (
     ComparisonRecord,
     Record,
@@ -30,13 +30,8 @@ from featx.recipes import Study, load_study
 from featx.report.text import published_values
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = {run.report: run for experiment in EXPERIMENTS.values() for run in experiment.runs}
 
-# The trainings and studies that the README shows, each beside its document's figure.
-TRAININGS = (
-    "d2-custom-constant", "d2-custom-exponential", "d3-conv2", "d3-conv3", "d3-conv5",
-    "d3-cerberus", "d4-cnn-a",
-)  # fmt: skip
+# The studies that the README shows, each beside its document's figures.
 STUDIES = ("d2-frozen", "d2-input-size", "d4-study")
 # Settings of a run that the index leaves to the report itself, which says what came of them.
 UNTOLD = ("limit", "precision", "allow")
@@ -70,33 +65,8 @@ def _accuracies(record: RunRecord, cut: str) -> list[str]:
 
 def networks_table() -> str:
     """Return the trainings that are published, each beside its document's own figure."""
-    header = [
-        "network", "training images", "epochs", "published top-1", "top-1 (95 % interval)", "top-5",
-        "parameters", "report",
-    ]  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "|---|---:|---:|---:|---:|---:|---:|---|"]
-    for name in TRAININGS:
-        record = read_record(ROOT / "reports" / name)
-        assert isinstance(record, TrainingRecord)
-        run = RUNS[name]
-        network = record.network.name.partition("/")[2]
-        # A recipe of several trainings has a figure for each schedule.
-        names = (str(run.settings.get("schedule")), network)
-        (published,) = published_values({"published": published_by(run.recipe)}, names, "top1")
-        test = record.splits.get("test")
-        if test is None:
-            raise FeatxError(f"{name} has no accuracy on test ({record.state}). Run it again.")
-        cells = [
-            network,
-            f"{record.dataset.splits['train'].n:,}",
-            f"{record.best_epoch} of {len(record.history)}",
-            f"{published:.3f}",
-            f"{test.accuracy:.3f} ({test.accuracy_low:.3f} to {test.accuracy_high:.3f})",
-            f"{test.top5:.3f}",
-            f"{record.network.n_parameters:,}",
-            f"[{name}](reports/{name}/report.md)",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    lines = ["| " + " | ".join(HEADER) + " |", "|---|---:|---:|---:|---:|---:|---:|---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in training_rows(ROOT / "reports", "reports")]
     return "\n".join(lines) + "\n"
 
 

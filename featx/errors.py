@@ -12,6 +12,7 @@
     │   └── BudgetExceeded              would not fit the disk or the memory budget
     ├── NonFiniteFeatures           1   NaN or Inf came out of a network
     ├── DownloadError               1   a file could not be fetched or was not the right one
+    │   └── DownloadNeeded              a file is not here, and nothing shall be downloaded
     ├── CacheError                  1   the feature cache cannot be used
     │   ├── CacheCorrupt                a digest, shape or manifest does not agree
     │   ├── CacheSchemaMismatch         written by another version of the cache format

@@ -31,6 +31,11 @@ def no_downloads() -> Iterator[None]:
         _refused.reset(token)
 
 
+def downloads_allowed() -> bool:
+    """Return whether this is outside of `no_downloads`."""
+    return not _refused.get()
+
+
 def check_allowed(what: str, source: str, place: str = "") -> None:
     """Refuse a download inside of `no_downloads`.
 
@@ -39,7 +44,7 @@ def check_allowed(what: str, source: str, place: str = "") -> None:
     DownloadNeeded
         Says what would come from where.
     """
-    if _refused.get():
+    if not downloads_allowed():
         to = f" to {place}" if place else ""
         raise DownloadNeeded(f"{what} would be downloaded from {source}{to}.")
 

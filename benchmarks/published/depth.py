@@ -98,18 +98,26 @@ class Depth:
         ]
         return f"{len(self.scores)} of {total} variants were run: {'; '.join(told)}"
 
-    def rounded(self) -> str:
-        """Return the studies whose features were computed in bf16."""
-        names = [f"`{record.name}`" for record in self.records if _in_bf16(record)]
-        return listed(names) if names else ""
-
     def best(self, variant: Variant, cuts: Iterable[str] | None = None) -> str:
         """Return the cut that is best on validation; test chooses nothing."""
         scores = self.scores[variant]
         return max(cuts or self.cuts, key=lambda cut: scores[cut]["val"])
 
+    def best_variant(self) -> tuple[Variant, str]:
+        """Return the variant and cut that are best on validation.
 
-def _in_bf16(record: StudyRecord) -> bool:
+        Of equals the one that is standardized with the training images' statistics: the others use
+        those of the test images.
+        """
+
+        def rank(variant: Variant) -> tuple[float, bool]:
+            return self.scores[variant][self.best(variant)]["val"], variant.standardize == "train"
+
+        variant = max(self.scores, key=rank)
+        return variant, self.best(variant)
+
+
+def in_bf16(record: StudyRecord) -> bool:
     how = record.environment.device.partition(": ")[2]
     # Before records said how they computed, those that were allowed bf16 ran where it is.
     return "bf16" in how if how else bool(record.recipe.get("allow"))
@@ -161,15 +169,25 @@ def variant_of(row: StudyRow, recipe: Mapping[str, Any]) -> Variant:
     )
 
 
+def rounded_words(found: Mapping[str, Depth]) -> str:
+    """Return in a sentence which studies' features were computed in bf16; nothing if none were."""
+    records = [record for depth in found.values() for record in depth.records]
+    names = [f"`{record.name}`" for record in records if in_bf16(record)]
+    if not names:
+        return ""
+    return (
+        f"The features of {listed(names)} were computed in bf16, as the machine has it; all others "
+        "in fp32."
+    )
+
+
 def best_rows(found: Mapping[str, Depth]) -> list[list[str]]:
     """Return a row per network: the cut and variant that validation prefers, and their scores."""
     rows = []
     for network, depth in found.items():
-        scores = depth.scores
-        variant = max(scores, key=lambda v: scores[v][depth.best(v)]["val"])
-        cut = depth.best(variant)
-        of_cut = scores[variant][cut]
-        accuracies = [with_interval(of_cut[split], depth.n(split)) for split in SPLITS]
+        variant, cut = depth.best_variant()
+        scores = depth.scores[variant][cut]
+        accuracies = [with_interval(scores[split], depth.n(split)) for split in SPLITS]
         rows.append([network, f"`{cut}`", str(variant), *accuracies])
     return rows
 

@@ -117,7 +117,7 @@ EXPERIMENTS = {
             *_flattened("d1-depth-resnet50", FLAT_SIZES[:1]),
         ),
     ),
-    # By itself: a head on 20,000 flattened rows of larger images takes 22 GB.
+    # By itself: such a head takes more memory than two-core machines have.
     "d1-depth-more": Experiment(
         "the same with flattened features of larger images, and VGG16's other weights",
         (
@@ -387,8 +387,8 @@ def forget(study: Study) -> None:
 def hardware_of(record: Record) -> str:
     """Return what a record ran on: ``AMD EPYC, 2 cores, cpu``."""
     machine = record.environment
-    device = machine.device.partition(":")[0]
-    where = "" if device == "cpu" else f", {machine.device}"
+    device = machine.device.partition(": ")[0]
+    where = "" if device == "cpu" else f", {device}"
     return f"{machine.cpu}, {machine.n_cpus} cores{where}"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from featx.evaluate import wilson_interval
 from published.depth import Depth, shown_variants
-from published.others import STRIDE, BySize, Compared, seconds
+from published.networks import Compared, seconds
+from published.others import STRIDE, BySize
 
 # Okabe and Ito's palette, as in the reports.
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featx.backbones.registry import Network
 from featx.backbones.weight_files import read_weight_file
 from featx.errors import DownloadError, UnknownName, WeightsError
-from featx.fetch import check_allowed, fetch
+from featx.fetch import check_allowed, downloads_allowed, fetch
 from featx.torchvision_compat import import_timm, import_torchvision
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def fetch_timm(network: Network, tag: str) -> tuple[dict[str, torch.Tensor], str
     if config.get("hf_hub_id"):
         source = f"https://huggingface.co/{source}"
     name = f"{network.model}.{config['tag']}" if config.get("tag") else network.model
-    if not _is_here(config):
-        check_allowed(f"weights {config.get('tag', '')} of {network.short_name}", source)
+    if not downloads_allowed() and not _is_here(config):
+        check_allowed(f"Weights {config.get('tag', '')} of {network.short_name}", source)
     try:
         model = import_timm().create_model(name, pretrained=True)
     except Exception as error:

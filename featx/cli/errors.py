@@ -41,9 +41,7 @@ class FeatxCommand(TyperCommand):
             sys.stdout = None
             raise typer.Exit(0) from None
         except DownloadNeeded as needed:
-            print(
-                f"First, {needed} The rest of the plan depends on it; a dry run downloads nothing."
-            )
+            print(f"{needed} The rest of the plan depends on it, and a dry run downloads nothing.")
         except FeatxError as error:
             if os.environ.get("FEATX_DEBUG"):
                 raise

@@ -72,14 +72,15 @@ def about_run(
 def where_runs_ran(records: Iterable[RunRecord | TrainingRecord]) -> str:
     """Return where the runs of a study ran and how they computed, as their own records say it.
 
-    Of runs that differ in it: their devices and precisions.
+    Of runs that differ in it: their devices and precisions, which records made before 2026-11-27 do
+    not say of trainings.
     """
     found = list(dict.fromkeys(record.environment.device for record in records))
     if len(found) == 1:
         return found[0]
     said = [where.partition(": ") for where in found]
     devices = ", ".join(dict.fromkeys(device for device, _, _ in said))
-    how = ", ".join(dict.fromkeys(words.split(",")[0] for _, _, words in said if words))
+    how = ", ".join(dict.fromkeys(words.split(",")[0] or "not recorded" for _, _, words in said))
     return ": ".join(part for part in (devices, how) if part)
 
 

@@ -322,3 +322,27 @@ def test_old_densenet_names_are_todays(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(tags_module, "weights_dir", lambda: tmp_path)
     backbone = load_backbone("densenet121", "IMAGENET1K_V1")
     assert backbone.weights.digest == donor.weights.digest
+
+
+def test_what_timm_downloaded_before_is_known_to_be_here(tmp_path: Path, monkeypatch) -> None:
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    of_hub, own = {"hf_hub_id": "timm/a"}, {"hf_hub_id": "timm/a", "hf_hub_filename": "b.bin"}
+    by_url = {"url": "https://example.org/weights/c-12345678.pth"}
+    for config in (of_hub, own, by_url):
+        assert not tags_module._is_here(config)
+    # As the hub lays out its cache: a commit by the name of its branch, and the commit's files.
+    files = hub / "models--timm--a" / "snapshots" / "0123abc"
+    files.mkdir(parents=True)
+    (hub / "models--timm--a" / "refs").mkdir()
+    (hub / "models--timm--a" / "refs" / "main").write_text("0123abc")
+    (files / "model.safetensors").touch()
+    assert tags_module._is_here(of_hub)
+    assert not tags_module._is_here(own)
+    assert not tags_module._is_here({"hf_hub_id": "timm/a@other"})
+    (files / "b.bin").touch()
+    assert tags_module._is_here(own)
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "torch" / "hub" / "checkpoints" / "c-12345678.pth").touch()
+    assert tags_module._is_here(by_url)

@@ -181,23 +181,23 @@ def test_a_dry_run_writes_nothing() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--weights", "none", "--dataset", "cifar5"], "First, CIFAR-10 would be downloaded from "),
-        (["--weights", "IMAGENET1K_V1"], "First, Weights IMAGENET1K_V1 of resnet18 would be "),
+        (["--weights", "none", "--dataset", "cifar5"], "CIFAR-10 would be downloaded from "),
+        (["--weights", "IMAGENET1K_V1"], "Weights IMAGENET1K_V1 of resnet18 would be "),
         (["--backbone", "timm/resnet18", "--weights", "a1_in1k"],
-         "First, weights a1_in1k of timm/resnet18 would be downloaded from https://huggingface.co/"),
+         "Weights a1_in1k of timm/resnet18 would be downloaded from https://huggingface.co/"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("command", ["extract", "fit-svm"])
+@pytest.mark.parametrize("command", ["extract", "fit-svm", "run d1-resnet50-svm"])
 def test_a_dry_run_downloads_nothing(
     monkeypatch, tmp_path: Path, command: str, words: list[str], said: str
 ) -> None:
     for variable in ("FEATX_DATA_DIR", "TORCH_HOME", "HF_HUB_CACHE"):
         monkeypatch.setenv(variable, str(tmp_path / "empty"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
-    result = featx(command, *SMALL, *words, "--cut", "layer1", "--dry-run")
+    result = featx(*command.split(), *SMALL, *words, "--cut", "layer1", "--dry-run")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(said)
-    assert result.stdout.endswith("depends on it; a dry run downloads nothing.\n")
+    assert result.stdout.endswith("depends on it, and a dry run downloads nothing.\n")
     assert not (tmp_path / "empty").exists()
 
 

@@ -18,17 +18,9 @@ def bench() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(BENCHMARKS))
     names = [
         f"published.{name}"
-        for name in (
-            "experiments",
-            "answers",
-            "depth",
-            "claims",
-            "others",
-            "short",
-            "commands",
-            "figures",
-        )
-    ]
+        for name in ("experiments", "answers", "depth", "claims", "others", "networks", "short",
+                     "commands", "figures")
+    ]  # fmt: skip
     short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
     yield SimpleNamespace(
         **short,

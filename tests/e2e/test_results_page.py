@@ -44,7 +44,14 @@ def test_a_page_that_disagrees_with_its_records_is_found(bench, monkeypatch, tmp
     path.write_text(json.dumps(record))
     facts = bench.results.facts
     monkeypatch.setattr(bench.results, "facts", lambda: facts(copy))
-    assert "docs/results.md" in bench.results.problems()
+    assert bench.results.problems() == ["docs/results.md"]
+    # And the page of D1 by itself: validation accuracies of a variant stand there alone.
+    shutil.copy(REPO / "reports" / "d2-input-size" / "results.json", path)
+    path = copy / "d1-depth-vgg16-logistic-128" / "results.json"
+    record = json.loads(path.read_text())
+    max(record["rows"], key=lambda row: row["top1"]["val"])["top1"]["val"] += 0.001
+    path.write_text(json.dumps(record))
+    assert bench.results.problems() == ["docs/results-d1.md"]
 
 
 def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) -> None:
@@ -52,7 +59,7 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
     from safetensors.numpy import load_file, save_file
 
     source = REPO / "reports" / "networks-500"
-    names = dict(zip(bench.others.NETWORKS, (500, 5000, 20_000), strict=True))
+    names = dict(zip(bench.networks.NETWORKS, (500, 5000, 20_000), strict=True))
     answers = load_file(source / "answers.safetensors")
     record = json.loads((source / "results.json").read_text())
     for name, n in names.items():
@@ -71,7 +78,7 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
                 bits, tmp_path / name / "answers.safetensors",
                 metadata={"digest": digest, "n": "5000"},
             )  # fmt: skip
-    found = bench.others.read_networks(tmp_path)
+    found = bench.networks.read_networks(tmp_path)
     by_name = {a["name"]: a for a in record["approaches"]}
     assert {c.probe.name for c in found.values()} == {"probe conv4_block6_out"}
     assert {c.tuned.name for c in found.values()} == {"lp-ft"}
@@ -84,33 +91,37 @@ def test_probes_and_networks_are_paired_over_all_sizes(bench, tmp_path: Path) ->
     assert [c.verdict for c in (few, many, untested)] == [
         "fine-tuning wins", "not told apart", "not tested",
     ]  # fmt: skip
-    words = bench.others.head_words(found)
+    words = bench.networks.head_words(found)
     tuned, probe = (
         by_name[name]["train_s"] + by_name[name]["extract_s"]
         for name in ("lp-ft", "probe conv4_block6_out")
     )
-    longer = f"{tuned / probe:.0f}"
-    gain = f"{100 * apart:.1f}"
+    longer, gain = f"{tuned / probe:.0f}", f"{100 * apart:.1f}"
+    network = "the better of LP-FT and fine-tuning all of ResNet-50"
+    begins = f"At 64 px, on {record['environment']['n_cpus']} cores: with 500"
     assert words == (
-        "With 500 training images fine-tuning all of ResNet-50 beats the best linear head on "
-        f"cached features by {gain} points, and takes {longer} times as long; with 5,000 training "
-        "images the best linear head on cached features and fine-tuning are not told apart, and "
-        f"fine-tuning takes {longer} times as long; with 20,000 training images the two were not "
-        "tested."
+        f"{begins} training images {network} beats the best linear head by {gain} points and "
+        f"takes {longer} times as long; with 5,000 training images the best linear head and "
+        f"{network} are not told apart; the network takes {longer} times as long; with 20,000 "
+        f"training images the best linear head and {network} were not compared."
     )
     # Sizes with the same answer share a sentence.
     alike = {"a": few, "b": replace(few, record=many.record)}
-    assert bench.others.head_words(alike) == (
-        "With 500 and 5,000 training images fine-tuning all of ResNet-50 beats the best linear "
-        f"head on cached features by {gain} and {gain} points, and takes {longer} and {longer} "
-        "times as long."
+    assert bench.networks.head_words(alike) == (
+        f"{begins} and 5,000 training images {network} beats the best linear head by {gain} and "
+        f"{gain} points and takes {longer} and {longer} times as long."
     )
-    worse = replace(few, pair=replace(few.pair, difference=-apart))
-    assert bench.others.head_words({"a": worse}) == (
-        "With 500 training images the best linear head on cached features beats fine-tuning all of "
-        f"ResNet-50 by {gain} points, and fine-tuning takes {longer} times as long."
+    worse = replace(
+        few,
+        pair=replace(few.pair, difference=-apart),
+        probe=few.probe.model_copy(update={"train_s": tuned / 1.5, "extract_s": 0.0}),
     )
-    header, rows = bench.others.approach_rows(found)
+    assert bench.networks.head_words({"a": worse}) == (
+        f"{begins} training images the best linear head beats {network} by {gain} points, which "
+        "takes 1.5 times as long."
+    )
+    assert bench.networks.head_words({}) == ""
+    header, rows = bench.networks.approach_rows(found)
     assert header == ["approach", "500 images", "5,000 images", "20,000 images"]
     assert {row[0] for row in rows} == {f"`{name}`" for name in by_name}
     assert sum("**" in cell for row in rows for cell in row) == 6
@@ -147,8 +158,8 @@ def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verd
     )
     assert f"published ({100 * apart:+.1f} points, ".replace("+0.0", "0.0") in words
     assert words.endswith(
-        f" points, {100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval: {verdict}); 0.700 "
-        "at 32 px."
+        f" points, {100 * low:+.1f} to {100 * high:+.1f} by Newcombe's interval: {verdict}); at 32 "
+        "px it reaches 0.700."
     )
     small = bench.others.ten_words(bench.others.BySize(record, {32: 0.7}))
     assert "reaches 0.700 on test at 32 px; " in small
@@ -162,7 +173,7 @@ def test_ten_classes_stand_beside_the_published_figure(bench, correct: int, verd
 
 
 def test_the_figure_of_networks_marks_the_best_and_names_every_kind(bench) -> None:
-    found = bench.others.read_networks(REPO / "reports")
+    found = bench.networks.read_networks(REPO / "reports")
     panels = bench.figures.draw_networks(found).axes
     for panel, compared in zip(panels, found.values(), strict=True):
         points = {tuple(line.get_xydata()[0]): line for line in panel.lines}
@@ -185,19 +196,36 @@ def test_d2s_figure_stands_beside_its_own_setup_and_sizes_beside_each_other(benc
     words = bench.others.d2_words(d2, whole)
     assert words.startswith(f"On all 45,000 training images it reaches {best:.3f} at 32 px, ")
     assert f", {100 * (best - 0.48):.0f} points above the published figure" in words
-    assert words.endswith("Why the published figure is lower than ours stays unexplained.")
-    short = bench.others.d2_short(whole, None)
+    assert words.endswith("Why the published figure is another stays unexplained.")
+    short = bench.others.d2_short(d2, whole, None)
     assert short == f"D2's 48 % on a frozen ResNet-18 at 32 px is {100 * best:.0f} % here."
     prepared = bench.others.read_study(REPO / "reports", "d2-frozen-preprocess")
     row = prepared.rows[1]
     assert row.settings == {"preprocess": "caffe"}
     train = prepared.curves[1].values["top1 train"][row.best_epoch - 1]
     words = bench.others.d2_words(d2, whole, prepared)
-    assert f"reaches {row.top1['test']:.3f} on test and {train:.3f} on training images as" in words
+    reaches = f"{row.top1['val']:.3f} on validation, {row.top1['test']:.3f} on test and {train:.3f}"
+    assert f"the same head reaches {reaches} on training images as they are trained on," in words
+    assert "A candidate for the published figure is images prepared" in words
     assert "unexplained" not in words
-    short = bench.others.d2_short(whole, prepared)
-    assert f"other weights it is {100 * row.top1['test']:.0f} %, which may be the reason." in short
-    assert bench.others.d2_short(None, prepared) == ""
+    short = bench.others.d2_short(d2, whole, prepared)
+    percent = f"{100 * row.top1['test']:.0f} %"
+    assert short.endswith(f"it is {percent} in one run, a candidate for the reason.")
+    # Newcombe's interval of two shares of 10,000 is about 1.4 points to either side.
+    far = row.model_copy(update={"top1": row.top1 | {"test": 0.50}})
+    other = prepared.model_copy(update={"rows": [prepared.rows[0], far]})
+    assert bench.others.d2_short(d2, whole, other).endswith(
+        "it is 50 % in one run, which does not explain it."
+    )
+    assert "other weights do not give the published figure" in (
+        bench.others.d2_words(d2, whole, other)
+    )
+    torch_alone = prepared.model_copy(update={"rows": prepared.rows[:1]})
+    assert bench.others.d2_short(d2, whole, torch_alone).endswith(" % here.")
+    assert bench.others.d2_words(d2, whole, torch_alone).endswith("stays unexplained.")
+    # Neither the sentence nor the section where one of both records is missing.
+    assert bench.others.d2_short(None, whole, prepared) == ""
+    assert bench.others.d2_short(d2, None, prepared) == ""
     assert f"over {d2.test[32]:.3f} at 32 px, with 2,000 training images." in words
     rows = bench.others.d2_rows(d2, whole)
     assert [(row[2], row[4]) for row in rows] == [("45,000", "0.48"), *[("2,000", "")] * 4]
@@ -229,15 +257,15 @@ def test_a_part_of_an_experiment_is_named_in_its_command(bench) -> None:
 
 
 def test_what_a_comparison_notes_on_its_best_probe_is_told(bench) -> None:
-    found = bench.others.read_networks(REPO / "reports")
+    found = bench.networks.read_networks(REPO / "reports")
     few = found["networks-500"]
     note = f"probe: {few.probe.what}: C 1 is the largest of the values compared."
     few = replace(few, record=few.record.model_copy(update={"notes": ["another", note]}))
-    (told,) = bench.others.notes_on_probes({"networks-500": few})
+    (told,) = bench.networks.notes_on_probes({"networks-500": few})
     assert told.startswith(f"With 500 training images, {few.probe.what}: C 1 is the largest")
     quiet = few.record.model_copy(update={"notes": ["probe: another_cut: C 1 is the largest"]})
-    few = bench.others.Compared(quiet, few.probe, few.tuned, few.pair)
-    assert bench.others.notes_on_probes({"networks-500": few}) == []
+    few = bench.networks.Compared(quiet, few.probe, few.tuned, few.pair)
+    assert bench.networks.notes_on_probes({"networks-500": few}) == []
 
 
 def test_a_machine_is_named_once_with_all_its_days(bench) -> None:
@@ -248,9 +276,23 @@ def test_a_machine_is_named_once_with_all_its_days(bench) -> None:
         for day in (3, 2, 3)
     ]
     away = records[0].model_copy(update={"environment": other})
+    card = record.environment.model_copy(update={"device": "cuda:0 (NVIDIA H200): bf16, compiled"})
+    on_card = records[0].model_copy(update={"environment": card})
     cpu, n = record.environment.cpu, record.environment.n_cpus
     assert bench.commands.measured_on([*records, away]) == (
         f"{cpu}, {n} cores, 2026-01-02 and 2026-01-03; {cpu}, 64 cores, 2026-01-03"
+    )
+    assert bench.commands.measured_on([on_card]) == (
+        f"{cpu}, {n} cores, cuda:0 (NVIDIA H200), 2026-01-03"
+    )
+
+
+def test_records_of_two_experiments_have_two_commands(bench) -> None:
+    records = [read_record(REPO / "reports" / name) for name in ("d1-ten", "networks-500")]
+    made = bench.commands.made_by(["d1-ten", "networks"], records)
+    assert made.startswith(
+        "Made by `make reproduce EXPERIMENT=d1-ten`, `make reproduce EXPERIMENT=networks "
+        "ARGS='--only networks-500'` on "
     )
 
 
@@ -267,28 +309,41 @@ def test_the_best_of_all_variants_is_that_of_the_rows(bench, name: str, network:
     assert [val[:5], test[:5]] == [f"{best.top1[split]:.3f}" for split in ("val", "test")]
 
 
-def verdicts_of(bench, *verdicts: tuple[int, str]) -> list:
+def verdicts_of(bench, *verdicts: tuple[int, str, str]) -> list:
     pair = bench.claims.Pair(0.0, 0.0, 0.0, 1.0)
     return [
-        bench.claims.Tested(bench.depth.Variant(size, "avg", "train", "svm", "12"), verdict, pair)
-        for size, verdict in verdicts
+        bench.claims.Tested(bench.depth.Variant(size, pool, "train", "svm", "12"), verdict, pair)
+        for size, pool, verdict in verdicts
     ]
 
 
-def test_the_short_answers_name_the_least_and_the_largest_size(bench) -> None:
-    words, holds, less = bench.short.layer_words, (32, "holds"), (64, "open")
-    assert words(verdicts_of(bench, holds, holds, less, (224, "reversed"))) == (
-        "It depends on the size of the input: an earlier cut beats the last one in 2 of 2 variants "
-        "at 32 px and 0 of 1 at 224 px."
+def test_the_short_answer_on_layers_compares_the_same_variants_at_both_ends(bench) -> None:
+    words = bench.short.layer_words
+    # Flattened features at one end alone, and a size between them, take no part.
+    early = [
+        (32, "avg", "holds"),
+        (32, "max", "holds"),
+        (32, "flatten", "open"),
+        (64, "avg", "open"),
+    ]
+    late = [(96, "avg", "reversed"), (96, "max", "open")]
+    found = {name: verdicts_of(bench, *early, *late) for name in ("A", "B")}
+    assert words(found) == (
+        "An earlier one for small images: at 32 px an earlier cut beats the last one in 2 of 2 "
+        "variants of A and 2 of 2 of B, and loses in none; at 96 px an earlier cut beats the last "
+        "one in none, and loses in 1 of 2 variants of A and 1 of 2 of B."
     )
     # Where most variants say the same at both ends, nothing depends on the size.
-    assert words(verdicts_of(bench, holds, less, (64, "holds"))) == (
-        "An earlier cut beats the last one in 1 of 1 variants at 32 px and 1 of 2 at 64 px."
+    same = verdicts_of(bench, (32, "avg", "holds"), (64, "avg", "holds"))
+    assert words({"A": same}) == (
+        "At 32 px an earlier cut beats the last one in 1 of 1 variants of A, and loses in none; at "
+        "64 px an earlier cut beats the last one in 1 of 1 variants of A, and loses in none."
     )
-    assert words(verdicts_of(bench, less, (64, "holds"), (64, "holds"))) == (
-        "An earlier cut beats the last one in 2 of 3 variants at 64 px."
-    )
-    assert words([]) == bench.short.network_words([], {}) == bench.short.cost_words([]) == ""
+    assert words({"A": verdicts_of(bench, (64, "avg", "open"))}).startswith("At 64 px an earlier")
+    # Networks that were run at other sizes, and no variant at both ends, cannot be compared.
+    assert words({"A": same, "B": found["B"]}) == ""
+    assert words({"A": verdicts_of(bench, (32, "avg", "holds"), (64, "max", "open"))}) == ""
+    assert words({}) == words({"A": []}) == ""
 
 
 def test_the_best_of_all_is_chosen_on_validation(bench) -> None:
@@ -298,16 +353,29 @@ def test_the_best_of_all_is_chosen_on_validation(bench) -> None:
         return bench.depth.Depth(name, [], list(scores), {variant: of}, {}, {})
 
     found = {"A": depth("A", x=(0.8, 0.9), y=(0.7, 0.95)), "B": depth("B", z=(0.81, 0.7))}
-    assert bench.short.network_words(verdicts_of(bench, (32, "open")), found) == (
-        "ResNet-50 beats VGG16 in 0 of 1 variants at 32 px; the best of all, chosen on validation, "
-        "is `z` of B at 96 px with 0.700 on test."
+    best = "The best variant of all, chosen on validation, is `z` of B at 96 px with 0.700 on test."
+    tested = verdicts_of(bench, (32, "avg", "open"))
+    assert bench.short.network_words(tested, found) == (
+        f"ResNet-50 beats VGG16 in 0 of 1 variants at 32 px. {best}"
     )
+    assert bench.short.network_words([], found) == best
+    assert bench.short.network_words([], {"A": found["A"]}) == ""
+
+
+def test_of_equal_variants_the_one_with_the_training_images_statistics_is_best(bench) -> None:
+    scores = {
+        bench.depth.Variant(32, "avg", how, "svm", "12"): {"x": {"val": 0.8, "test": test}}
+        for how, test in (("per-split", 0.9), ("train", 0.7))
+    }
+    depth = bench.depth.Depth("A", [], ["x"], scores, {}, {})
+    assert depth.best_variant()[0].standardize == "train"
 
 
 def test_what_a_fixed_c_cost_is_the_middle_and_the_most_of_all_pairs(bench) -> None:
     gains = [bench.claims.Gain("a", [0.01, 0.05], 1, 0), bench.claims.Gain("b", [0.02], 0, 0)]
     said = bench.short.cost_words(gains)
-    assert said.endswith("gives the SVM +2.0 points in the middle and +5.0 at most.")
+    assert said.endswith("accuracy by +2.0 points in the median (+1.0 to +5.0).")
+    assert bench.short.cost_words([]) == ""
 
 
 def test_features_are_called_bf16_where_the_record_says_so(bench) -> None:
@@ -323,5 +391,8 @@ def test_features_are_called_bf16_where_the_record_says_so(bench) -> None:
         study("a", "cpu: fp32, channels-last", ["bf16"]), study("b", "cpu: bf16, folded", ["bf16"]),
         study("c", "cpu: fp32, bf16", []), study("d", "cpu", ["bf16"]), study("e", "cpu", []),
     ]  # fmt: skip
-    told = bench.depth.Depth("VGG16", records, [], {}, {}, {}).rounded()
-    assert told == "`b`, `c` and `d`"
+    told = bench.depth.rounded_words({"A": bench.depth.Depth("A", records, [], {}, {}, {})})
+    assert told.startswith("The features of `b`, `c` and `d` were computed in bf16, ")
+    assert (
+        bench.depth.rounded_words({"A": bench.depth.Depth("A", records[:1], [], {}, {}, {})}) == ""
+    )

@@ -13,7 +13,7 @@ from training_runs import FEW, Ears
 from featx.errors import NonFiniteFeatures, UsageError
 from featx.evaluate import StudyRecord, read_record
 from featx.pipeline import finished_runs, run_study
-from featx.pipeline.about import study_command
+from featx.pipeline.about import study_command, where_runs_ran
 from featx.recipes import Study, load_study, make_study
 from featx.training import save_checkpoint
 
@@ -62,6 +62,11 @@ def test_a_study_says_in_which_precision_its_runs_computed(tmp_path: Path) -> No
     assert "ran on cpu: fp32, bf16" in report.read_text()
     runs = [read_record(report.parent / row.folder) for row in record.rows]
     assert [run.environment.device for run in runs] == ["cpu: fp32", "cpu: bf16"]
+    # A run from before trainings said it is not taken for one of the others.
+    bare = runs[0].environment.model_copy(update={"device": "cpu"})
+    old = runs[0].model_copy(update={"environment": bare})
+    assert where_runs_ran([old]) == "cpu"
+    assert where_runs_ran([old, runs[1]]) == "cpu: not recorded, bf16"
     probes = {
         "backbone": "resnet18", "weights": "none", "preprocess": "torch", "cuts": ["layer1"],
         "dataset": "digits", "image_size": 16, "limit": FEW, "standardize": ["train", "none"],
