@@ -368,7 +368,13 @@ def progress_of(study: Study) -> tuple[int, int]:
         _is_done(member.recipe) or member.recipe.run_name in failed for member in study.members
     )
     complete = done == len(study.members) and tabled == {m.recipe.run_name for m in study.members}
-    return done + complete, len(study.members) + 1
+    return done + (complete and _is_of_runs(record, study)), len(study.members) + 1
+
+
+def _is_of_runs(record: Record | None, study: Study) -> bool:
+    """Return whether a study's record was made behind its runs: no other came with a checkout."""
+    runs = filter(None, (finished_record(member.recipe) for member in study.members))
+    return record is not None and all(run.created <= record.created for run in runs)
 
 
 def _is_done(recipe: Recipe) -> bool:

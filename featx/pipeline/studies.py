@@ -103,9 +103,15 @@ def _seconds_before(study: Study, finished: Mapping[str, Result]) -> float:
     except FeatxError:
         found = None
     earlier = found if isinstance(found, StudyRecord) else None
-    tabled = {row.run for row in earlier.rows} if earlier else set()
-    # A record that came with the reports of another machine has no runs here.
-    total = work_seconds(earlier) if earlier and tabled & set(finished) else 0.0
+    rows = [
+        row
+        for member in study.members
+        if (name := member.recipe.run_name) in finished
+        for row in _rows(member, finished[name])
+    ]
+    # A record that came with the reports of another machine is not of the runs that are here.
+    tabled = {row.run for row in earlier.rows if row in rows} if earlier else set()
+    total = work_seconds(earlier) if earlier and tabled else 0.0
     records = [r for name, r in finished.items() if name not in tabled and not isinstance(r, str)]
     return total + sum(map(work_seconds, records))
 

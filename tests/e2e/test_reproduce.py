@@ -81,13 +81,19 @@ def test_an_experiment_runs_once_goes_on_and_runs_again_when_asked(
     assert "few: complete, skipped; last time" in said
     assert f"{record.environment.cpu}, {record.environment.n_cpus} cores" in said
 
+    # A table from before the runs came with a checkout: it is made anew.
+    old = record.model_copy(update={"created": "2000-01-01T00:00:00+00:00"})
+    (report / "results.json").write_text(old.model_dump_json())
+    small = ("--some", "image_size=32", "--dry-run")
+    assert "few: 4 of 5 done" in call(bench, monkeypatch, capsys, tmp_path, *small)[1]
+    (report / "results.json").write_bytes(before)
+
     # Another size goes on, and what was there stays in the table.
     code, said = call(bench, monkeypatch, capsys, tmp_path, "--some", "image_size=48", "--dry-run")
     assert "few: 4 of 9 done" in said
     # A record without predictions came with the checkout, and was not run here.
     run = next((report / "runs").iterdir())
     (run / "predictions.safetensors").rename(run / "kept")
-    small = ("--some", "image_size=32", "--dry-run")
     assert "few: 3 of 5 done" in call(bench, monkeypatch, capsys, tmp_path, *small)[1]
     (run / "kept").rename(run / "predictions.safetensors")
     said = call(bench, monkeypatch, capsys, tmp_path, *small, "--again")[1]
