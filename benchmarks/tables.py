@@ -74,9 +74,9 @@ def studies_table() -> str:
     """Return the groups of the studies that are published, beside their documents' figures."""
     header = [
         "study", "group", "runs", "training images", "epochs", "published top-1",
-        "top-1 (min / mean / max)", "did not learn",
+        "top-1 (min / mean / max)", "of the last epoch", "did not learn",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---|---|---:|"]
+    lines = ["| " + " | ".join(header) + " |", "|---|---|---:|---:|---:|---|---|---|---:|"]
     for name in STUDIES:
         record = read_record(ROOT / "reports" / name)
         assert isinstance(record, StudyRecord)
@@ -86,6 +86,7 @@ def studies_table() -> str:
                 record.recipe, [group, str(record.recipe.get("network"))], "top1"
             )
             top1 = [row.top1["test"] for row in rows if row.top1]
+            last = [c.values["top1 test"][-1] for c in record.curves if c.group == group]
             cells = [
                 f"[{name}](reports/{name}/report.md)",
                 group,
@@ -94,6 +95,7 @@ def studies_table() -> str:
                 str(max(row.epochs_run or 0 for row in rows)),
                 " / ".join(f"{value:.3f}" for value in published),
                 _spread(top1),
+                _spread(last),
                 str(sum(row.state == "did not learn" for row in rows) or ""),
             ]
             lines.append("| " + " | ".join(cells) + " |")
