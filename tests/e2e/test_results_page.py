@@ -396,3 +396,15 @@ def test_features_are_called_bf16_where_the_record_says_so(bench) -> None:
     assert (
         bench.depth.rounded_words({"A": bench.depth.Depth("A", records[:1], [], {}, {}, {})}) == ""
     )
+
+
+def test_the_table_of_studies_has_the_accuracy_of_the_last_epoch_too() -> None:
+    record = read_record(REPO / "reports" / "d4-study")
+    line = next(
+        text for text in (REPO / "README.md").read_text().splitlines()
+        if text.startswith("| [d4-study]") and "| cnn-b |" in text
+    )  # fmt: skip
+    runs = [curve.values["top1 test"] for curve in record.curves if curve.group == "cnn-b"]
+    last = [run[record.recipe.get("epochs", 100) - 1] for run in runs]
+    assert len(last) == 5
+    assert f"| {min(last):.3f} / {np.mean(last):.3f} / {max(last):.3f} |" in line
