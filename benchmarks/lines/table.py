@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 # Points of accuracy that a faster variant may cost.
@@ -17,9 +20,15 @@ NO_ACCURACY = (
 )
 
 
-def in_page(page: str, results: list[dict[str, Any]], accuracies: list[dict[str, Any]]) -> str:
+def in_page(
+    page: str,
+    results: list[dict[str, Any]],
+    accuracies: list[dict[str, Any]],
+    hold_outs: Sequence[dict[str, Any]] = (),
+) -> str:
     """Return a page with the parts between its markers made anew."""
-    for name, made in (("extraction", text(results)), ("accuracy", accuracy_text(accuracies))):
+    of_accuracy = "\n".join([accuracy_text(accuracies), *map(hold_out_text, hold_outs)])
+    for name, made in (("extraction", text(results)), ("accuracy", of_accuracy)):
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if not pattern.search(page):
@@ -62,6 +71,35 @@ def _accuracies(result: dict[str, Any]) -> str:
         f"loss is {abs(worst):.2f} points; the limit is {ACCURACY_LIMIT:g}. In brackets the paired "
         f"95 % interval of the difference to plain fp32.\n\n{table}\n"
     )
+
+
+def hold_out_text(result: dict[str, Any]) -> str:
+    """Return what a variant does to accuracies in the mean of several hold-outs."""
+    seeds = sorted({row["seed"] for row in result["rows"]})
+    told = []
+    for split, word in (("val", "validation"), ("test", "test")):
+        # One number for each hold-out: heads of one hold-out share their images.
+        means = [
+            100 * statistics.fmean(row[split] for row in result["rows"] if row["seed"] == seed)
+            for seed in seeds
+        ]
+        mean, half = statistics.fmean(means), _half_interval(means)
+        told.append(f"{mean:+.2f} points on {word} ({mean - half:+.2f} to {mean + half:+.2f})")
+    return (
+        f"{_title(result['machine'])}, {len(seeds)} random hold-outs of {result['held_out']:,} "
+        f"validation images (`python benchmarks/hold_outs.py --data-dir DIR --weights FILE`): "
+        f"{result['variant']} changes the accuracy by {' and '.join(told)}, in the mean over both "
+        f"cuts and sizes; the limit is {ACCURACY_LIMIT:g}. In brackets Student's 95 % interval "
+        "over the hold-outs, which share their test images.\n"
+    )
+
+
+def _half_interval(values: list[float]) -> float:
+    """Return half of Student's 95 % interval of a mean."""
+    from scipy.stats import t
+
+    deviation = statistics.stdev(values) / math.sqrt(len(values))
+    return float(t.ppf(0.975, len(values) - 1)) * deviation
 
 
 def _lines(results: list[dict[str, Any]]) -> str:

@@ -171,6 +171,25 @@ def test_accuracies_are_shown_with_their_largest_loss(lines) -> None:
     )
 
 
+def test_hold_outs_are_told_by_their_mean_with_students_interval(lines) -> None:
+    # By hold-out and split the mean of two cuts, in points: validation -0.1, 0.0 and 0.4.
+    rows = [
+        {"size": 32, "cut": cut, "seed": seed, "val": val / 100, "test": 0.0}
+        for cut, vals in (("a", (-0.2, -0.1, 0.4)), ("b", (0.0, 0.1, 0.4)))
+        for seed, val in enumerate(vals)
+    ]
+    found = {"machine": machine(), "variant": "bf16", "held_out": 5000, "rows": rows}
+    means = np.array([-0.1, 0.0, 0.4])
+    # Student's 97.5 % quantile with two degrees of freedom, from a table.
+    half = 4.3027 * means.std(ddof=1) / np.sqrt(3)
+    said = lines.table.hold_out_text(found)
+    assert said.startswith("AMD EPYC, 2 cores, 3 random hold-outs of 5,000 validation images")
+    assert f"by +0.10 points on validation ({0.1 - half:+.2f} to {0.1 + half:+.2f})" in said
+    assert "and +0.00 points on test (+0.00 to +0.00)" in said
+    page = "\n".join(f"<!-- {n} -->\n<!-- end of {n} -->" for n in ("extraction", "accuracy"))
+    assert said in lines.table.in_page(page, [], [], [found])
+
+
 def test_a_machine_s_file_is_named_by_processor_cores_and_device(lines) -> None:
     assert lines.limits.name_of(machine()) == "amd-epyc-2-cores-cpu"
     gpu = machine(device="cuda (NVIDIA H200)", cores=16)
