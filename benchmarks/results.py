@@ -83,6 +83,7 @@ def facts(reports: Path = REPORTS) -> dict[str, Any]:
         "network_notes": networks.notes_on_probes(compared),
         "more_epochs": networks.notes_on_epochs(compared),
         "missing_networks_runs": [name for name in networks.NETWORKS if name not in compared],
+        "grid": trainings.grid_rows(reports),
         "scratch": (trainings.HEADER, trainings.training_rows(reports, "../reports")),
         "d2": d2,
         "d2_rows": others.d2_rows(d2, d2_whole) if d2 else [],

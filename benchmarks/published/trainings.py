@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.evaluate import TrainingRecord
+from featx.evaluate import StudyRecord, TrainingRecord
 from featx.report.text import published_values
 from published.experiments import EXPERIMENTS, record_of
 from published.sources import published_by
+from published.words import with_interval
 
 # In the order in which they are shown.
 TRAININGS = (
@@ -47,4 +48,28 @@ def training_rows(reports: Path, link: str) -> list[list[str]]:
             f"{record.network.n_parameters:,}",
             f"[{name}]({link}/{name}/report.md)",
         ])  # fmt: skip
+    return rows
+
+
+def grid_rows(reports: Path) -> list[list[str]]:
+    """Return a row per network of D3's grid: its best run on validation, and how all ended."""
+    record = record_of(reports / "d3-grid")
+    if not isinstance(record, StudyRecord):
+        return []
+    rows = []
+    for network in record.axes["network"]:
+        own = [row for row in record.rows if row.settings["network"] == network]
+        learnt = [row for row in own if row.top1 and row.state != "did not learn"]
+        cells = [network, str(len(own)), str(len(own) - len(learnt))]
+        if not learnt:
+            rows.append([*cells, "-", "-", "-"])
+            continue
+        best = max(learnt, key=lambda row: row.top1["val"])
+        settings = {k: v for k, v in best.settings.items() if k != "network"}
+        how = ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
+        scores = [
+            with_interval(best.top1[split], record.dataset.splits[split].n)
+            for split in ("val", "test")
+        ]
+        rows.append([*cells, how, *scores])
     return rows

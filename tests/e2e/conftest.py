@@ -19,7 +19,7 @@ def bench() -> Iterator[SimpleNamespace]:
     names = [
         f"published.{name}"
         for name in ("experiments", "answers", "depth", "claims", "others", "networks", "short",
-                     "commands", "figures")
+                     "commands", "figures", "trainings")
     ]  # fmt: skip
     short = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
     yield SimpleNamespace(

@@ -408,3 +408,17 @@ def test_the_table_of_studies_has_the_accuracy_of_the_last_epoch_too() -> None:
     last = [run[record.recipe.get("epochs", 100) - 1] for run in runs]
     assert len(last) == 5
     assert f"| {min(last):.3f} / {np.mean(last):.3f} / {max(last):.3f} |" in line
+
+
+def test_the_best_run_of_each_network_of_the_grid_is_chosen_on_validation(bench) -> None:
+    record = read_record(REPO / "reports" / "d3-grid")
+    rows = bench.trainings.grid_rows(REPO / "reports")
+    assert [row[0] for row in rows] == record.axes["network"]
+    for network, n, failed, how, val, test in rows:
+        own = [row for row in record.rows if row.run.startswith(f"{network}-lr")]
+        assert (len(own), int(n)) == (6, 6)
+        assert int(failed) == sum(row.state == "did not learn" for row in own)
+        best = max(own, key=lambda row: row.top1["val"])
+        assert [val[:5], test[:5]] == [f"{best.top1[split]:.3f}" for split in ("val", "test")]
+        assert how.startswith(f"lr {best.settings['lr']}, optimizer {best.settings['optimizer']}")
+    assert bench.trainings.grid_rows(REPO / "nowhere") == []
