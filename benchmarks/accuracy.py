@@ -141,7 +141,11 @@ def main() -> None:
     if options.out is None and (options.limit or options.only_size or options.variant):
         print("Not written: this is a part of it. --out FILE keeps it.")
         return
-    path = options.out or RESULTS / f"{name_of(machine)}.json"
+    keep(found, options.out or RESULTS / f"{name_of(machine)}.json")
+
+
+def keep(found: dict[str, Any], path: Path) -> None:
+    """Write what was found, and say where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"Written: {path}")

@@ -10,7 +10,6 @@ benchmarks/results/hold-outs/PROCESSOR-CORES-DEVICE.json; ``suite.py --write-doc
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from accuracy import CUTS, PLAIN, REFERENCE, SIZES, VARIANTS, C
+from accuracy import CUTS, PLAIN, REFERENCE, SIZES, VARIANTS, C, keep
 from lines.limits import about, name_of
 
 import featx
@@ -119,10 +118,7 @@ def main() -> None:
     if options.out is None and options.limit:
         print("Not written: this is a part of it. --out FILE keeps it.")
         return
-    path = options.out or RESULTS / f"{name_of(machine)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"Written: {path}")
+    keep(found, options.out or RESULTS / f"{name_of(machine)}.json")
 
 
 if __name__ == "__main__":
