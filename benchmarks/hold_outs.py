@@ -81,9 +81,10 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--weights", required=True, help="ResNet-50's: a file or a tag")
     parser.add_argument(
-        "--variant", default="bf16", choices=[v for v in VARIANTS if v != REFERENCE]
-    )
-    parser.add_argument("--seeds", type=int, default=5)
+        "--variant", default="bf16", choices=[v for v in VARIANTS if v != REFERENCE],
+        help="what stands against plain fp32",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=5, help="hold-outs")
     parser.add_argument("--limit", type=int, help="images a class and split: to try it")
     parser.add_argument("--out", type=Path, help="the JSON file, instead of the machine's own")
     options = parser.parse_args()

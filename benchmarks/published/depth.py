@@ -117,7 +117,7 @@ class Depth:
         return variant, self.best(variant)
 
 
-def in_bf16(record: StudyRecord) -> bool:
+def _in_bf16(record: StudyRecord) -> bool:
     how = record.environment.device.partition(": ")[2]
     # Before records said how they computed, those that were allowed bf16 ran where it is.
     return "bf16" in how if how else bool(record.recipe.get("allow"))
@@ -172,7 +172,7 @@ def variant_of(row: StudyRow, recipe: Mapping[str, Any]) -> Variant:
 def rounded_words(found: Mapping[str, Depth]) -> str:
     """Return in a sentence which studies' features were computed in bf16; nothing if none were."""
     records = [record for depth in found.values() for record in depth.records]
-    names = [f"`{record.name}`" for record in records if in_bf16(record)]
+    names = [f"`{record.name}`" for record in records if _in_bf16(record)]
     if not names:
         return ""
     return (

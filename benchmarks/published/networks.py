@@ -15,7 +15,7 @@ from published.claims import SIGNIFICANT, Pair, pair
 from published.experiments import record_of
 from published.words import listed, points, with_interval
 
-# All of ResNet-50.
+# Probes of ResNet-50 beside its fine-tuning and small networks, by training images.
 NETWORKS = ("networks-500", "networks-5000", "networks-20000")
 
 

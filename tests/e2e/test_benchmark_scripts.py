@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    ours = ("lines", "forward", "pieces")
+    ours = ("accuracy", "lines", "forward", "hold_outs", "pieces")
     for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
         del sys.modules[name]
 
@@ -64,3 +65,33 @@ def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) ->
     with pytest.raises(SystemExit):
         pieces.main()
     assert "--repeats 0: give at least 1." in capsys.readouterr().err
+
+
+def test_hold_outs_compare_heads_of_the_same_images(script, monkeypatch, capsys) -> None:
+    hold_outs = script("hold_outs")
+    rng = np.random.default_rng(0)
+    y = {"train": rng.integers(0, 2, 200), "test": rng.integers(0, 2, 100)}
+
+    def features(noise: float) -> dict:
+        return {
+            cut: {s: (v[:, None] + noise * rng.normal(size=(len(v), 8))).astype(np.float32)
+                  for s, v in y.items()}
+            for cut in hold_outs.CUTS
+        }  # fmt: skip
+
+    good, bad = features(0.1), features(50.0)
+    same = list(hold_outs.differences({"fp32": good, "bf16": good}, y, range(2), 40))
+    assert [(cut, seed) for cut, seed, _ in same] == [
+        (c, s) for s in (0, 1) for c in hold_outs.CUTS
+    ]
+    assert all(apart == {"val": 0.0, "test": 0.0} for _, _, apart in same)
+    # Features that tell nothing apart lose, on validation and on test.
+    for _, _, apart in hold_outs.differences({"fp32": good, "bf16": bad}, y, range(2), 40):
+        assert apart["val"] < -0.2
+        assert apart["test"] < -0.2
+    monkeypatch.setattr(
+        sys, "argv", ["hold_outs.py", "--data-dir", ".", "--weights", "none", "--seeds", "1"]
+    )
+    with pytest.raises(SystemExit):
+        hold_outs.main()
+    assert "--seeds 1: an interval needs at least 2." in capsys.readouterr().err
