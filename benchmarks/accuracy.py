@@ -22,7 +22,7 @@ import numpy as np
 from lines.limits import about, name_of
 
 import featx
-from featx.errors import UsageError
+from featx.errors import FeatxError, UsageError
 from featx.evaluate import paired_difference
 from featx.extraction import Settings, make_settings
 from featx.heads import LinearSVM
@@ -98,10 +98,13 @@ def main() -> None:
     if unknown := set(wanted) - set(VARIANTS):
         parser.error(f"--variant {unknown.pop()!r} is not known. Valid: {', '.join(VARIANTS)}")
     limit = {"train": options.train} if options.train else options.limit
-    data = featx.load_dataset(
-        "cifar5", data_dir=options.data_dir, val=5000, seed=0, limit=limit, download=False
-    )
-    backbone = featx.load_backbone("resnet50", options.weights, preprocess="torch")
+    try:
+        data = featx.load_dataset(
+            "cifar5", data_dir=options.data_dir, val=5000, seed=0, limit=limit, download=False
+        )
+        backbone = featx.load_backbone("resnet50", options.weights, preprocess="torch")
+    except FeatxError as error:
+        parser.error(str(error))
     rows = []
     for size in [options.only_size] if options.only_size else SIZES:
         reference: dict[str, dict[str, np.ndarray]] = {}

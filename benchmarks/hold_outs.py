@@ -23,6 +23,7 @@ from lines.limits import about, name_of
 
 import featx
 from featx.data.splits import hold_out
+from featx.errors import FeatxError
 from featx.extraction import make_settings
 from featx.heads import LinearSVM
 from featx.machine import device_name, n_cpus
@@ -90,12 +91,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error(f"--seeds {options.seeds}: an interval needs at least 2.")
-    data = featx.load_dataset(
-        "cifar5", data_dir=options.data_dir, val=0, limit=options.limit, download=False
-    )
+    try:
+        data = featx.load_dataset(
+            "cifar5", data_dir=options.data_dir, val=0, limit=options.limit, download=False
+        )
+        backbone = featx.load_backbone("resnet50", options.weights, preprocess="torch")
+    except FeatxError as error:
+        parser.error(str(error))
     y = {name: split.y for name, split in data.splits.items()}
     held_out = HELD_OUT if options.limit is None else len(y["train"]) // 5
-    backbone = featx.load_backbone("resnet50", options.weights, preprocess="torch")
     rows = []
     for size, pool in SIZES.items():
         start = time.monotonic()

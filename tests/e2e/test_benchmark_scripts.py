@@ -95,3 +95,14 @@ def test_hold_outs_compare_heads_of_the_same_images(script, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         hold_outs.main()
     assert "--seeds 1: an interval needs at least 2." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["accuracy", "hold_outs"])
+def test_images_that_are_not_there_are_said_in_a_line(
+    script, monkeypatch, capsys, tmp_path: Path, name: str
+) -> None:
+    words = [f"{name}.py", "--data-dir", str(tmp_path), "--weights", "none"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        script(name).main()
+    assert f"error: CIFAR-10 is not in {tmp_path}, and downloads" in capsys.readouterr().err
