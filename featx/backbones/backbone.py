@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.backbones.compiled import LastCompiled
+from featx.backbones.convolutions import onednn_fuses_bit_for_bit
 from featx.backbones.cuts import CutNames
+from featx.backbones.deferred import Fusion
 from featx.backbones.folding import Folds, find_folds
 from featx.backbones.numerics import Numerics
 from featx.backbones.pooling import NO_CLASS_TOKEN, Pooling, parse_pooling, poolings_of
@@ -21,7 +23,7 @@ from featx.backbones.probe import (
     trace,
 )
 from featx.backbones.registry import Network
-from featx.backbones.trunk import Trunk, make_trunk
+from featx.backbones.trunk import Trunk, find_trunk_fusions, make_trunk
 from featx.backbones.weight_files import inside
 from featx.backbones.weights import WeightsInfo
 from featx.errors import ShapeError, UsageError, WeightsError
@@ -82,6 +84,8 @@ class Backbone:
         self._names = CutNames(model, network.model, self.short_name)
         self._traces: dict[tuple[int, int], Trace] = {}
         self._folds: Folds | None = None
+        # By whether BatchNorms are folded.
+        self._fusions: dict[bool, dict[str, Fusion]] = {}
         self.last_compiled = LastCompiled()
 
     def __repr__(self) -> str:
@@ -207,15 +211,29 @@ class Backbone:
         numerics : Numerics
             How to compute.
         """
-        if numerics.plain:
-            return make_trunk(self.model, Folds(), numerics, ())
         found = self._trace(self.image_size)
         deepest = max(modules, key=lambda module: found.seen[module].order)
         if numerics.fold and self._folds is None:
             self._folds = find_folds(self.model, self.image_size)
+        folds = self._folds if numerics.fold and self._folds else Folds()
         return make_trunk(
-            self.model, self._folds or Folds(), numerics, parameters_up_to(found, deepest)
+            self.model,
+            numerics,
+            () if numerics.plain else parameters_up_to(found, deepest),
+            folds=folds,
+            fusions=self._fusions_for(numerics, folds),
+            modules=modules,
         )
+
+    def _fusions_for(self, numerics: Numerics, folds: Folds) -> dict[str, Fusion] | None:
+        """Return what can become part of this network's convolutions; None if nothing may here."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        if not (on_cpu and numerics.may_fuse and onednn_fuses_bit_for_bit(numerics.precision)):
+            return None
+        if numerics.fold not in self._fusions:
+            found = find_trunk_fusions(self.model, folds, self.image_size)
+            self._fusions[numerics.fold] = found
+        return self._fusions[numerics.fold]
 
     def channels_last(self) -> bool:
         """Return whether maps whose shape does not tell are (N, H, W, C), as in Swin networks."""

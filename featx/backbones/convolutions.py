@@ -9,14 +9,20 @@ faster from there, which is all that counts for a map of one place. Measured: do
 numbers of threads: those of a single image, if small, and with one thread those of 1 x 1 without
 strides of fewer than 16 images (``use_mkldnn`` in ATen's Convolution.cpp). Threads shall change no
 feature, so torch is not left the choice.
+
+*Together with what comes next.* oneDNN adds a map to its output, and clips it, while it writes it:
+`featx.backbones.fusing` finds where, `featx.backbones.deferred` waits for it. The bits are those of
+one after the other, or it is not done. Measured: docs/decisions/0029.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
+from featx.backbones.deferred import Fusion, deferred
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
@@ -29,8 +35,16 @@ SMALL_MAP = 4
 LARGE_KERNEL = 2**19
 """Weights of a convolution from which on it was."""
 
+WORTH_WAITING = 2**18
+"""Values of an output from which on it waits: that takes some 20 us, as clipping them does."""
 
-def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Numerics) -> None:
+
+def prepare_convolutions(
+    model: nn.Module,
+    in_use: Collection[str],
+    numerics: Numerics,
+    fusions: Mapping[str, Fusion] | None = None,
+) -> None:
     """Make convolutions compute as `numerics` say, with the same bits for any threads, in place.
 
     Plain numerics leave them as they are. Subclasses of torch's may do anything with their weights:
@@ -44,6 +58,9 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
         Parameters that are worth a copy.
     numerics : Numerics
         How to compute.
+    fusions : mapping of str to Fusion, optional
+        What becomes part of a convolution, by its name. None where torch's own operators shall
+        compute everything.
     """
     import torch
     from torch import nn
@@ -60,9 +77,14 @@ def prepare_convolutions(model: nn.Module, in_use: Collection[str], numerics: Nu
         by_onednn = chooses_kernel and module.weight.device.type == "cpu"
         if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
             _set_order(module, torch.channels_last)
-        if chooses_order or by_onednn:
+        can_fuse = fusions is not None and _can_be_onednn(module)
+        fusion = fusions.get(name) if fusions and can_fuse else None
+        packs = can_fuse and numerics.precision == "bf16"
+        if chooses_order or by_onednn or fusion or packs:
             module.__class__ = _prepared()
-            vars(module).update(chooses_order=chooses_order, by_onednn=by_onednn)
+            vars(module).update(
+                chooses_order=chooses_order, by_onednn=by_onednn, packs=packs, fusion=fusion
+            )
 
 
 def convolutions_for_onednn(model: nn.Module) -> frozenset[str]:
@@ -85,29 +107,127 @@ def convolutions_for_onednn(model: nn.Module) -> frozenset[str]:
 
 
 @functools.cache
+def onednn_fuses_bit_for_bit(precision: str) -> bool:
+    """Return whether oneDNN adds and clips here as torch does, to the last bit.
+
+    A few small convolutions tell: torch keeps these operators to itself, so that a version may lack
+    them, and a processor may have other kernels.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16"}
+    """
+    import torch
+    from torch import nn
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    random = torch.Generator().manual_seed(0)
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with torch.inference_mode():
+        for n_in, n_out, kernel, stride in ((3, 32, 7, 2), (32, 64, 1, 1), (64, 48, 3, 1)):
+            conv: Any = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, dtype=dtype)
+            for tensor in (conv.weight, conv.bias):
+                tensor.copy_(torch.randn(tensor.shape, generator=random))
+            _set_order(conv, torch.channels_last)
+            x = torch.randn(3, n_in, 9, 9, generator=random).to(dtype)
+            x = _ordered(x, torch.channels_last)
+            plain = torch.mkldnn_convolution(x, conv.weight, conv.bias, *_geometry(conv))
+            other = torch.randn(plain.shape, generator=random)
+            wanted = [plain, plain.relu(), plain.clamp(0, 6)]
+            adds = precision == "fp32"
+            wanted += [plain + other, (plain + other).relu()] if adds else []
+            conv.__class__ = _prepared()
+            vars(conv).update(chooses_order=False, by_onednn=False, packs=not adds, fusion=None)
+            try:
+                found = [conv.convolved(x, ceiling) for ceiling in (None, math.inf, 6.0)]
+                if adds:
+                    found += [conv.convolved_onto(x, other.clone(), c) for c in (False, True)]
+            except (AttributeError, RuntimeError, TypeError):
+                return False
+            if not all(map(torch.equal, found, wanted)):
+                return False
+    return True
+
+
+@functools.cache
 def _prepared() -> type[nn.Conv2d]:
-    """Return the class of a convolution that chooses its order, or what computes it, or both."""
+    """Return the class of a convolution that chooses its order, or what computes it, or waits."""
     import torch
     from torch import nn
 
     class Prepared(nn.Conv2d):
         chooses_order: bool
         by_onednn: bool
+        packs: bool
+        fusion: Fusion | None
         order: torch.memory_format | None = None
+        tame: bool | None = None
+        own_order: torch.Tensor | None = None
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            if input.dim() == 4 and self.chooses_order:
-                order = torch.contiguous_format if _is_small(self, input) else torch.channels_last
-                if order is not self.order:
-                    _set_order(self, order)
-                    self.order = order
-                input = _ordered(input, order)
-            if input.dim() == 4 and self.by_onednn and _might_be_a_product(self, input):
-                return torch.mkldnn_convolution(
-                    input, self.weight, self.bias, _padding(self), _pair(self.stride),
-                    _pair(self.dilation), self.groups,
-                )  # fmt: skip
-            return super().forward(input)
+            if input.dim() != 4:
+                return super().forward(input)
+            like = self.waiting(input.shape) if self.fusion is not None else None
+            if like is not None:
+                return deferred(self, input, like)  # type: ignore[arg-type]
+            if self.packs:
+                return self.convolved(input, None)
+            x = self.arranged(input) if self.chooses_order else input
+            if self.by_onednn and _might_be_a_product(self, x):
+                return torch.mkldnn_convolution(x, self.weight, self.bias, *self.geometry)
+            return super().forward(x)
+
+        @functools.cached_property
+        def geometry(self) -> tuple[Any, ...]:
+            return _geometry(self)
+
+        @functools.cached_property
+        def waiting(self) -> Callable[[torch.Size], torch.Tensor | None]:
+            # Batches of one shape follow each other.
+            return functools.lru_cache(maxsize=2)(functools.partial(_waiting, self))
+
+        def order_for(self, shape: torch.Size) -> torch.memory_format:
+            is_small = self.chooses_order and _output_shape(self, shape)[3] <= SMALL_MAP
+            return torch.contiguous_format if is_small else torch.channels_last
+
+        def arranged(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.chooses_order:
+                return _ordered(x, torch.channels_last)
+            order = self.order_for(x.shape)
+            if order is not self.order:
+                _set_order(self, order)
+                self.order = order
+            return _ordered(x, order)
+
+        def packed(self, x: torch.Tensor) -> torch.Tensor:
+            # In oneDNN's own order for the first batch; of others it makes another where it must.
+            if self.own_order is None:
+                self.own_order = torch.ops.mkldnn._reorder_convolution_weight(
+                    self.weight, *self.geometry, list(x.shape)
+                )
+            return self.own_order
+
+        def convolved(self, x: torch.Tensor, ceiling: float | None) -> torch.Tensor:
+            clipping: tuple[str, list[float], str] = ("none", [], "")
+            if ceiling is not None:
+                is_relu = ceiling == math.inf
+                clipping = ("relu", [], "") if is_relu else ("hardtanh", [0.0, ceiling], "")
+            x = self.arranged(x).to(self.weight.dtype)
+            return torch.ops.mkldnn._convolution_pointwise.default(
+                x,
+                self.packed(x) if self.packs else self.weight,
+                self.bias,
+                *self.geometry,
+                *clipping,
+            )
+
+        def convolved_onto(self, x: torch.Tensor, other: torch.Tensor, clips: bool) -> torch.Tensor:
+            onto = _ordered(other, torch.channels_last)
+            return torch.ops.mkldnn._convolution_pointwise_.binary(
+                onto, self.arranged(x), self.weight, self.bias, *self.geometry,
+                "add", 1.0, "relu" if clips else None, [], "",
+            )  # fmt: skip
 
     return Prepared
 
@@ -145,21 +265,45 @@ def _might_be_a_product(conv: nn.Conv2d, x: torch.Tensor) -> bool:
     return few and not torch.is_autocast_enabled("cpu")
 
 
+def _geometry(conv: nn.Conv2d) -> tuple[Any, ...]:
+    """Return padding, stride, dilation and groups, as oneDNN's operators take them."""
+    return _padding(conv), _pair(conv.stride), _pair(conv.dilation), conv.groups
+
+
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
     """Return the padding as numbers; ``same`` of 1 x 1 is none."""
     return (0, 0) if isinstance(conv.padding, str) else _pair(conv.padding)
 
 
-def _is_small(conv: nn.Conv2d, x: torch.Tensor) -> bool:
-    """Return whether the output has few columns."""
-    dilation, stride = _pair(conv.dilation)[1], _pair(conv.stride)[1]
-    reach = dilation * (conv.kernel_size[1] - 1)
-    if isinstance(conv.padding, str):
-        padding = reach if conv.padding == "same" else 0
-    else:
-        padding = 2 * _pair(conv.padding)[1]
-    n_columns = (x.shape[3] + padding - reach - 1) // stride + 1
-    return n_columns <= SMALL_MAP
+def _waiting(conv: Any, shape: torch.Size) -> torch.Tensor | None:
+    """Return a tensor of the output's shape with the memory of one number; None if none shall wait.
+
+    Small outputs are faster clipped than they wait; to bf16 a sum inside of the convolution would
+    be rounded once instead of twice; to maps that are channels-first oneDNN does not add.
+    """
+    import torch
+
+    output = _output_shape(conv, shape)
+    adds_itself = (
+        conv.weight.dtype == torch.float32 and conv.order_for(shape) is torch.channels_last
+    )
+    if math.prod(output) < WORTH_WAITING or (conv.fusion.adds and not adds_itself):
+        return None
+    return conv.weight.new_empty(()).expand(output)
+
+
+def _output_shape(conv: nn.Conv2d, shape: torch.Size) -> tuple[int, ...]:
+    """Return the shape of what a convolution makes of an input of shape (N, C, H, W)."""
+    sides = []
+    for axis in (0, 1):
+        dilation, stride = _pair(conv.dilation)[axis], _pair(conv.stride)[axis]
+        reach = dilation * (conv.kernel_size[axis] - 1)
+        if isinstance(conv.padding, str):
+            padding = reach if conv.padding == "same" else 0
+        else:
+            padding = 2 * _pair(conv.padding)[axis]
+        sides.append((shape[2 + axis] + padding - reach - 1) // stride + 1)
+    return shape[0], conv.out_channels, *sides
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -186,4 +330,6 @@ def _ordered(tensor: torch.Tensor, order: torch.memory_format) -> torch.Tensor:
     last = (height * width * channels, 1, width * channels, channels)
     first = (channels * height * width, height * width, width, 1)
     strides = first if order == torch.contiguous_format else last
+    if tensor.stride() == strides:
+        return tensor
     return tensor.contiguous(memory_format=order).as_strided(tensor.shape, strides)

@@ -8,7 +8,7 @@ networks cannot be traced, and the order of their modules says nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -160,18 +160,6 @@ def fold(model: nn.Module, norms: dict[str, str]) -> None:
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-    class Folded(nn.Module):
-        """What is left of a BatchNorm."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x
-
-    class FoldedAct(nn.Module):
-        """What is left of timm's BatchNorm with an activation."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.act(self.drop(x))  # type: ignore[operator]
-
     for conv_name, norm_name in norms.items():
         conv = cast("nn.Conv2d", model.get_submodule(conv_name))
         norm = cast("nn.BatchNorm2d", model.get_submodule(norm_name))
@@ -189,8 +177,37 @@ def fold(model: nn.Module, norms: dict[str, str]) -> None:
         like = conv.weight
         conv.weight = nn.Parameter(weight.detach().to(like), requires_grad=False)
         conv.bias = nn.Parameter(bias.detach().to(like), requires_grad=False)
+    leave_out(model, norms.values())
+
+
+def leave_out(model: nn.Module, norms: Iterable[str]) -> None:
+    """Make BatchNorms pass on what they take, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A working copy.
+    norms : iterable of str
+        Their names.
+    """
+    from torch import nn
+
+    class Folded(nn.Module):
+        """What is left of a BatchNorm."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    class FoldedAct(nn.Module):
+        """What is left of timm's BatchNorm with an activation."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(self.drop(x))  # type: ignore[operator]
+
+    for name in norms:
+        norm = model.get_submodule(name)
         # The object stays: whoever holds it sees the change.
-        norm.__class__ = Folded if type(norm) is nn.BatchNorm2d else FoldedAct  # type: ignore[assignment]
+        norm.__class__ = Folded if type(norm) is nn.BatchNorm2d else FoldedAct
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

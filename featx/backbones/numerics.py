@@ -60,6 +60,11 @@ class Numerics:
         return self.channels_last and self.precision == "fp32" and not self.compile
 
     @property
+    def may_fuse(self) -> bool:
+        """Whether convolutions may do what comes next, which changes no bit; the compiler does."""
+        return self.channels_last and self.precision in ("fp32", "bf16") and not self.compile
+
+    @property
     def plain(self) -> bool:
         """Whether the network runs as its library built it."""
         return self == PLAIN

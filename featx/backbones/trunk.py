@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from featx.backbones.convolutions import prepare_convolutions
-from featx.backbones.folding import Folds, fold
+from featx.backbones.deferred import Fusion
+from featx.backbones.folding import Folds, fold, leave_out
+from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
@@ -25,9 +27,10 @@ class Trunk:
     model : nn.Module
         Has the same modules by the same names.
     unfolded : dict of str to nn.Module
-        By name of a convolution that a BatchNorm was folded into: the convolution without it.
+        By name of a convolution that a BatchNorm was folded into, and that will be looked at: the
+        convolution without it.
     same : dict of str to str
-        `Folds.same`.
+        `Folds.same`, of those that were folded.
     """
 
     model: nn.Module
@@ -36,7 +39,13 @@ class Trunk:
 
 
 def make_trunk(
-    model: nn.Module, folds: Folds, numerics: Numerics, in_use: Collection[str]
+    model: nn.Module,
+    numerics: Numerics,
+    in_use: Collection[str],
+    *,
+    folds: Folds,
+    fusions: Mapping[str, Fusion] | None,
+    modules: Collection[str],
 ) -> Trunk:
     """Return a copy of a network for these numerics; it shares every tensor that stays the same.
 
@@ -44,26 +53,49 @@ def make_trunk(
     ----------
     model : nn.Module
         In eval mode, on its device. Nothing of it is changed.
-    folds : Folds
-        `featx.backbones.folding.find_folds` of the network.
     numerics : Numerics
         How to compute.
     in_use : collection of str
         Parameters that the deepest cut needs; the others are not worth a copy.
+    folds : Folds
+        `featx.backbones.folding.find_folds` of the network.
+    fusions : mapping of str to Fusion, or None
+        `find_trunk_fusions` of the network; None if nothing may be fused.
+    modules : collection of str
+        What will be looked at.
     """
     working = _sharing_copy(model)
-    unfolded = {}
+    unfolded, same = {}, {}
     if numerics.fold:
         norms = {conv: norm for conv, norm in folds.norms.items() if f"{conv}.weight" in in_use}
-        unfolded = {conv: _sharing_copy(model.get_submodule(conv)) for conv in norms}
-        for conv in unfolded.values():
-            prepare_convolutions(conv, (), numerics)
+        same = {name: conv for name, conv in folds.same.items() if conv in norms}
+        for conv in {same[name] for name in modules if name in same}:
+            unfolded[conv] = _sharing_copy(model.get_submodule(conv))
+            prepare_convolutions(unfolded[conv], (), numerics)
         fold(working, norms)
     if numerics.precision != "fp32":
         _round_weights(working, numerics.precision, in_use)
-    prepare_convolutions(working, in_use, numerics)
-    same = {name: conv for name, conv in folds.same.items() if conv in unfolded}
+    prepare_convolutions(working, in_use, numerics, fusions)
     return Trunk(working, unfolded, same)
+
+
+def find_trunk_fusions(
+    model: nn.Module, folds: Folds, image_size: tuple[int, int]
+) -> dict[str, Fusion]:
+    """Return what can become part of the convolutions of a network's working copy.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode. Nothing of it is changed.
+    folds : Folds
+        Of the network, or none where BatchNorms stay.
+    image_size : tuple of int
+        Height and width that the network can take.
+    """
+    working = _sharing_copy(model)
+    leave_out(working, folds.norms.values())
+    return find_fusions(working, image_size)
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:

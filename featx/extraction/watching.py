@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featx.backbones.deferred import is_waiting
 from featx.backbones.operators import watching_operators
 
 if TYPE_CHECKING:
@@ -70,15 +71,25 @@ class CudaClock(Clock):
 
 @contextlib.contextmanager
 def marking(model: nn.Module, modules: Iterable[str], clock: Any) -> Iterator[None]:
-    """Let modules tell `clock` when they have completed, while the ``with`` block lasts."""
+    """Let modules tell `clock` when they have completed, while the ``with`` block lasts.
+
+    An output that waits for what is done with it is complete when the next one is.
+    """
     handles = []
+    waiting: list[str] = []
+
+    def hook(name: str) -> Any:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            waiting.append(name)
+            if not is_waiting(output):
+                while waiting:
+                    clock.mark(waiting.pop(0))
+
+        return note
+
     try:
         for name in modules:
-            handles.append(
-                model.get_submodule(name).register_forward_hook(
-                    lambda module, args, output, name=name: clock.mark(name)
-                )
-            )
+            handles.append(model.get_submodule(name).register_forward_hook(hook(name)))
         yield
     finally:
         for handle in handles:

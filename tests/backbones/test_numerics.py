@@ -132,6 +132,12 @@ def test_what_stands_behind_the_deepest_cut_is_neither_run_nor_copied(
     assert "layer2.0.conv1.weight" not in shared
 
 
+def test_only_convolutions_that_are_looked_at_are_kept_unfolded(residual: Backbone) -> None:
+    trunk = residual.trunk(["layer1.0.conv1", "layer2.0.bn1", "layer2"], FAST)
+    assert set(trunk.unfolded) == {"layer1.0.conv1"}
+    assert trunk.same["layer2.0.conv1"] == "layer2.0.conv1"
+
+
 @pytest.mark.parametrize("name", ["resnet18", "vit"])
 def test_bf16_is_autocasts_bit_for_bit(request: pytest.FixtureRequest, name: str) -> None:
     """Weights that are rounded once are those that autocast rounds in every pass."""

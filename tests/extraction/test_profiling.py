@@ -174,3 +174,30 @@ def test_an_auto_batch_is_halved_until_it_fits(
 def test_fewer_than_three_repeats_are_refused(backbone: Backbone) -> None:
     with pytest.raises(UsageError, match="2 repeats say nothing of the spread"):
         profile_network(backbone, settings_for(backbone), repeats=2)
+
+
+def test_what_waits_is_done_when_the_next_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution that is computed together with its ReLU has no time before it."""
+    marks: list[tuple[str, bool]] = []
+    computed = [False]
+
+    class Waiting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            computed[0] = False
+            return x
+
+    class Ready(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            computed[0] = True
+            return x + 1
+
+    class Clock:
+        def mark(self, name: str) -> None:
+            marks.append((name, computed[0]))
+
+    monkeypatch.setattr(watching, "is_waiting", lambda output: not computed[0])
+    model = nn.Sequential(Waiting(), nn.Identity(), Ready(), nn.Identity())
+    with watching.marking(model, ["0", "1", "2", "3"], Clock()):
+        model(torch.zeros(1))
+    assert marks == [("0", True), ("1", True), ("2", True), ("3", True)]
+    assert n_hooks(model) == 0

@@ -1,0 +1,385 @@
+"""Convolutions that add and clip by themselves give the bits of one operator after the other."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_numerics import lively
+from torch import nn
+
+from featx.backbones import Backbone, Capture, backbone, convolutions, load_backbone
+from featx.backbones.convolutions import onednn_fuses_bit_for_bit, prepare_convolutions
+from featx.backbones.deferred import Fusion, is_waiting
+from featx.backbones.fusing import find_fusions
+from featx.backbones.numerics import Numerics
+
+FP32 = Numerics(channels_last=True, fold=True, small_maps_first=True)
+BF16 = Numerics("bf16", channels_last=True, fold=True)
+SIDE = 8
+RELU, RELU6 = Fusion(False, math.inf), Fusion(False, 6.0)
+SUM, SUM_RELU = Fusion(True, None), Fusion(True, math.inf)
+
+pytestmark = pytest.mark.skipif(
+    not onednn_fuses_bit_for_bit("fp32"), reason="this torch or processor adds or clips otherwise"
+)
+
+
+@pytest.fixture(autouse=True)
+def everything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions, "WORTH_WAITING", 1)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count what oneDNN is asked for."""
+    counted: Counter[str] = Counter()
+    prepared = convolutions._prepared()
+    convolved, onto = prepared.convolved, prepared.convolved_onto
+
+    def alone(conv, x, ceiling):
+        counted["plain" if ceiling is None else "clipped"] += 1
+        return convolved(conv, x, ceiling)
+
+    def with_other(conv, x, other, clips):
+        counted["sum, clipped" if clips else "sum"] += 1
+        return onto(conv, x, other, clips)
+
+    monkeypatch.setattr(prepared, "convolved", alone)
+    monkeypatch.setattr(prepared, "convolved_onto", with_other)
+    return counted
+
+
+@functools.cache
+def network(name: str) -> Backbone:
+    with torch.no_grad():
+        return lively(load_backbone(name, "none"))
+
+
+def features(
+    name: str, cuts: list[str], x: torch.Tensor, numerics: Numerics
+) -> list[dict[str, torch.Tensor]]:
+    """Return the features of two batches: the first one is clipped by torch."""
+    with Capture(network(name), cuts, "flatten", numerics, batch_size=len(x)) as capture:
+        return [{cut: found.clone() for cut, found in capture(x).items()} for _ in range(2)]
+
+
+@pytest.mark.parametrize("numerics", [FP32, BF16], ids=str)
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("resnet18", ["conv1", "layer1.0.conv1", "layer1.1.bn2", "layer2.0.downsample", "layer4"]),
+        ("resnet50", ["bn1", "layer1.0.bn3", "layer2.0.downsample.0", "layer2", "layer4.2.bn1"]),
+        ("vgg16", ["features.5", "features.6", "features.30"]),
+        ("mobilenet_v2", ["features.2.conv.2", "features.4", "features.18"]),
+        ("regnet_y_400mf", ["trunk_output.block1.block1-0.proj", "trunk_output"]),
+        ("googlenet", ["inception3a", "inception5b"]),
+        ("timm/resnetv2_50", ["stages.0", "stages.1.blocks.0.conv3", "norm"]),
+        ("timm/repvgg_a0", ["stages.1", "stages.3"]),
+        ("timm/tf_efficientnet_lite0", ["blocks.1.0.bn1", "blocks.6"]),
+    ],
+)
+def test_features_have_the_bits_of_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, calls: Counter[str], name: str, cuts: list[str],
+    numerics: Numerics,
+) -> None:  # fmt: skip
+    x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    fused = features(name, cuts, x, numerics)
+    assert calls
+    calls.clear()
+    monkeypatch.setattr(backbone, "onednn_fuses_bit_for_bit", lambda precision: False)
+    plain = features(name, cuts, x, numerics)
+    assert not calls
+    for cut in cuts:
+        for found, wanted in zip(fused, plain, strict=True):
+            assert torch.equal(found[cut].view(torch.int32), wanted[cut].view(torch.int32)), cut
+
+
+@pytest.mark.parametrize(
+    ("numerics", "n_sums"),
+    # At 64 px the last two stages have small maps: to those torch adds.
+    [(Numerics(channels_last=True, fold=True), 8), (FP32, 4)],
+    ids=str,
+)
+def test_every_sum_and_relu_of_a_residual_network_is_a_convolutions(
+    calls: Counter[str], numerics: Numerics, n_sums: int
+) -> None:
+    """He et al. 2016: ResNet-18 is a stem and 8 blocks, with a ReLU and a sum with another."""
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with Capture(network("resnet18"), ["layer4"], "avg", numerics) as capture:
+        capture(x)
+        calls.clear()
+        capture(x)
+    assert calls == {"clipped": 1 + 8, "sum, clipped": n_sums}
+
+
+def test_bf16_is_rounded_before_a_sum_as_torch_does(calls: Counter[str]) -> None:
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    features("resnet18", ["layer4"], x, BF16)
+    assert not calls["sum"] + calls["sum, clipped"]
+
+
+class Program(nn.Module):
+    """A network of steps that each append a tensor: an operator and which tensors it takes.
+
+    Parameters
+    ----------
+    steps : list of tuple
+        ``("conv", i)``, ``("relu", i)``, ``("relu_", i)``, ``("relu6", i)``, ``("add", i, j)``,
+        ``("iadd", i, j)``, ``("double_", i)``, ``("row", i)``, ``("twice", i)``; negative numbers
+        count from the newest tensor.
+    """
+
+    def __init__(self, steps: list[tuple]) -> None:
+        super().__init__()
+        self.steps = steps
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in steps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = [torch.tanh(self.stem(x))]
+        for (op, *at), conv in zip(self.steps, self.convs, strict=True):
+            taken = [found[i % len(found)] for i in at]
+            found.append(OPERATORS[op](conv, *taken))
+        # As a network that returns what it has come to.
+        return found[-1] * 1.0
+
+
+def _iadd(conv: nn.Module, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a += b
+    return a
+
+
+OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
+    "conv": lambda conv, a: conv(a),
+    "relu": lambda conv, a: torch.relu(a),
+    "relu_": lambda conv, a: nn.functional.relu(a, inplace=True),
+    "relu6": lambda conv, a: nn.functional.relu6(a),
+    "clip": lambda conv, a: nn.functional.hardtanh(a),
+    "add": lambda conv, a, b: a + b,
+    "iadd": _iadd,
+    "less": lambda conv, a, b: torch.add(a, b, alpha=-1),
+    "double_": lambda conv, a: a.mul_(2),
+    "row": lambda conv, a: a[:, :, :1],
+    "twice": lambda conv, a: conv(conv(a)),
+}
+
+
+def fused(program: Program, image: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield what a program gives with fusions and without, for two batches."""
+    fusions = find_fusions(program, (SIDE, SIDE))
+    in_use = {name for name, _ in program.named_parameters()}
+    ours, plain = Program(program.steps), Program(program.steps)
+    prepare_convolutions(ours, in_use, FP32, fusions)
+    prepare_convolutions(plain, in_use, FP32)
+    for turn in range(2):
+        x = (image + turn).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            yield ours(x.clone()), plain(x.clone())
+
+
+# A convolution, as step 1, of something other than what will be added to it.
+BRANCH = [("relu", 0), ("conv", 1)]
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ([("conv", 0), ("relu", 1)], {0: RELU}),
+        ([("conv", 0), ("relu_", 1)], {0: RELU}),
+        ([("conv", 0), ("relu6", 1)], {0: RELU6}),
+        ([("conv", 0), ("clip", 1)], {}),
+        ([*BRANCH, ("add", 2, 0)], {1: SUM}),
+        ([*BRANCH, ("add", 0, 2)], {1: SUM}),
+        ([*BRANCH, ("iadd", 2, 0)], {1: SUM}),
+        ([*BRANCH, ("add", 2, 0), ("relu", 3)], {1: SUM_RELU}),
+        ([*BRANCH, ("iadd", 2, 0), ("relu_", 3)], {1: SUM_RELU}),
+        ([("conv", 0), ("conv", 0), ("add", 1, 2)], {0: SUM, 1: SUM}),
+        # The output is needed without what comes next.
+        ([("conv", 0), ("relu", 1), ("add", 1, 2)], {}),
+        ([("conv", 0), ("row", 1), ("relu_", 1)], {}),
+        # The sum is.
+        ([*BRANCH, ("add", 2, 0), ("relu", 3), ("add", 3, 4)], {1: SUM}),
+        # What is added is read later.
+        ([*BRANCH, ("add", 2, 0), ("add", 3, 0)], {}),
+        # It is no map of that shape, or not just added.
+        ([*BRANCH, ("row", 0), ("add", 2, 3)], {}),
+        ([*BRANCH, ("less", 0, 2)], {}),
+        ([*BRANCH, ("add", 2, 2)], {}),
+        # Its memory has to hold the sum, or holds what the convolution reads.
+        ([*BRANCH, ("iadd", 0, 2)], {}),
+        ([("conv", 0), ("add", 1, 0)], {}),
+        # What the convolution takes has changed meanwhile.
+        ([("conv", 0), ("double_", 0), ("relu", 1)], {}),
+        ([*BRANCH, ("double_", 1), ("add", 2, 0)], {}),
+        ([*BRANCH, ("add", 2, 0), ("double_", 1), ("relu", 3)], {1: SUM}),
+        # A convolution that runs twice is two.
+        ([("twice", 0), ("relu", 1)], {}),
+    ],
+    ids=str,
+)
+def test_what_becomes_part_of_a_convolution(
+    steps: list[tuple], wanted: dict[int, Fusion], image: torch.Tensor
+) -> None:
+    program = Program(steps)
+    found = find_fusions(program, (SIDE, SIDE))
+    assert found == {f"convs.{at}": fusion for at, fusion in wanted.items()}
+    for ours, plain in fused(program, image):
+        assert torch.equal(ours, plain)
+
+
+ONE = st.sampled_from(["conv", "conv", "conv", "relu", "relu_", "relu6", "double_", "twice"])
+TWO = st.sampled_from(["add", "iadd", "less"])
+# Mostly the newest tensors: networks are chains.
+PLACES = st.sampled_from([-1, -1, -1, -2, -2, -3, 0])
+STEPS = st.one_of(st.tuples(ONE, PLACES), st.tuples(TWO, PLACES, PLACES))
+
+
+@given(steps=st.lists(STEPS, min_size=2, max_size=9))
+def test_any_program_gives_the_bits_of_one_after_the_other(steps: list[tuple]) -> None:
+    image = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    for ours, plain in fused(Program(steps), image):
+        assert torch.equal(ours.view(torch.int32), plain.view(torch.int32))
+
+
+@pytest.mark.parametrize("broken", [math.nan, 1e30], ids=["NaN in a weight", "weights overflow"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("conv", 0), ("relu", 1), ("conv", 2), ("relu", 3), ("conv", 4), ("relu", 5)],
+        [*BRANCH, ("relu", 2), ("conv", 3), ("relu", 4), ("conv", 5), ("add", 6, 0), ("relu_", 7)],
+    ],
+    ids=["relu", "sum"],
+)
+def test_nan_is_not_clipped_away(broken: float, steps: list[tuple], image: torch.Tensor) -> None:
+    """torch's ReLU keeps NaN; oneDNN's makes 0 of it, and features would look sound."""
+
+    def spoil(program: Program) -> None:
+        with torch.no_grad():
+            for conv in program.convs:
+                conv.weight[:, ::2], conv.weight[:, 1::2] = broken, -broken
+
+    program = Program(steps)
+    fusions = find_fusions(program, (SIDE, SIDE))
+    assert any(fusion.ceiling for fusion in fusions.values())
+    plain = Program(steps)
+    for one in (program, plain):
+        spoil(one)
+    prepare_convolutions(program, {n for n, _ in program.named_parameters()}, FP32, fusions)
+    x = image.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for _ in range(2):
+            found, wanted = program(x), plain(x)
+            assert wanted.isnan().any()
+            assert torch.equal(found.isnan(), wanted.isnan())
+
+
+def test_a_batch_near_an_overflow_leaves_clipping_to_torch() -> None:
+    program = Program([("conv", 0), ("relu", 1)])
+    conv = program.convs[0]
+    with torch.no_grad():
+        conv.weight[:, ::2], conv.weight[:, 1::2] = 1e30, -1e30
+    fusions = find_fusions(program, (SIDE, SIDE))
+    prepare_convolutions(program, {"convs.0.weight"}, FP32, fusions)
+    x = torch.randn(2, 8, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.relu(conv(x)).isfinite().all()
+        assert torch.relu(conv(x * math.inf)).isnan().any()
+
+
+class TakesImage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.tanh(x)) + x
+
+
+class TakesParameter(TakesImage):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(2, 3, SIDE, SIDE))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) + self.shift
+
+
+@pytest.mark.parametrize("network", [TakesImage, TakesParameter])
+def test_memory_that_outlives_a_pass_takes_no_sum(network: type[nn.Module]) -> None:
+    assert find_fusions(network(), (SIDE, SIDE)) == {}
+
+
+def test_small_outputs_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program([("conv", 0), ("relu", 1)])
+    fusions = find_fusions(program, (SIDE, SIDE))
+    prepare_convolutions(program, {"convs.0.weight"}, FP32, fusions)
+    x = torch.zeros(2, 8, SIDE, SIDE)
+    with torch.inference_mode():
+        monkeypatch.setattr(convolutions, "WORTH_WAITING", x.numel())
+        assert is_waiting(program.convs[0](x))
+        monkeypatch.setattr(convolutions, "WORTH_WAITING", x.numel() + 1)
+        assert not is_waiting(program.convs[0](x[:1]))
+
+
+def test_what_waits_can_be_looked_at() -> None:
+    program = Program([("conv", 0), ("relu", 1)])
+    fusions = find_fusions(program, (SIDE, SIDE))
+    plain = Program(program.steps).convs[0]
+    prepare_convolutions(program, {"convs.0.weight"}, FP32, fusions)
+    x = torch.randn(2, 8, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = program.convs[0](x)
+        assert is_waiting(found)
+        assert tuple(found.shape) == (2, 8, SIDE, SIDE)
+        assert not is_waiting(found)
+        torch.testing.assert_close(found + 0.0, plain(x))
+        # Clipped in place, it is what it was clipped to.
+        found = program.convs[0](x)
+        nn.functional.relu(found, inplace=True)
+        torch.testing.assert_close(found * 1.0, plain(x).relu())
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_a_torch_without_these_operators_computes_as_ever(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def gone(*args: object) -> None:
+        raise error("no such operator")
+
+    monkeypatch.setattr(convolutions._prepared(), "convolved", gone)
+    assert not onednn_fuses_bit_for_bit.__wrapped__("fp32")
+    monkeypatch.setattr(backbone, "onednn_fuses_bit_for_bit", onednn_fuses_bit_for_bit.__wrapped__)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    first, second = features("resnet18", ["layer2"], x, FP32)
+    assert torch.equal(first["layer2"], second["layer2"])
+
+
+def test_other_bits_are_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = convolutions._prepared()
+    convolved = prepared.convolved
+    monkeypatch.setattr(
+        prepared, "convolved", lambda conv, x, c: convolved(conv, x, c) * (1 + 2e-7)
+    )
+    assert not onednn_fuses_bit_for_bit.__wrapped__("fp32")
+
+
+def test_one_thread_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert onednn_fuses_bit_for_bit.__wrapped__("fp32")
+    finally:
+        torch.set_num_threads(threads)
