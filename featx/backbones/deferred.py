@@ -5,7 +5,7 @@ or a ReLU clips it, oneDNN computes all of it at once, with the bits of doing on
 if anything else is done with it, it is computed first, and that is done with what came out.
 
 oneDNN's ReLU makes 0 of NaN, and features must not hide one. NaN comes of sums that overflow:
-torch clips the first batch, and oneDNN the others where no value of that one came near.
+torch clips the first batch, and oneDNN the others where its first images came nowhere near.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Fusing(Protocol):
     Attributes
     ----------
     tame : bool or None
-        Whether the first batch's outputs were far from an overflow; None before it.
+        Whether outputs of the first images were far from an overflow; None before.
     """
 
     fusion: Fusion
@@ -176,8 +176,9 @@ def _compute(
     if ceiling is None or clips:
         return value
     if conv.tame is None:
-        # In the order of memory: torch would copy a map whose channels come last.
-        low, high = torch.aminmax(value.permute(0, 2, 3, 1) if value.stride(1) == 1 else value)
+        some = value[:8]
+        # In the order of memory: torch would copy maps whose channels come last.
+        low, high = torch.aminmax(some.permute(0, 2, 3, 1) if some.stride(1) == 1 else some)
         # NaN is not below anything.
         conv.tame = bool(torch.maximum(-low, high) < _TAME)
     if ceiling == math.inf:

@@ -104,7 +104,7 @@ class Pooling:
         x = x.float()
         if kind == "vector" or self.name == "flatten":
             # The next module may write in place: never hand out a view.
-            return x.flatten(1).clone(memory_format=torch.contiguous_format)
+            return x.clone(memory_format=torch.contiguous_format).flatten(1)
         self._refuse(kind)
         if self.name == "cls":
             if not class_token:
