@@ -40,6 +40,7 @@ CASES = (
     ("vgg16", 64, 32, "features.30"),
     ("resnet18", 64, 64, "layer4"),
     ("resnet18", 224, 16, "layer4"),
+    ("mobilenet_v2", 224, 16, "features"),
     ("timm/vit_tiny_patch16_224", 224, 16, "norm"),
     ("convnext_tiny", 64, 32, "features"),
     ("timm/tf_efficientnet_lite0", 64, 64, "stage4"),
@@ -53,16 +54,32 @@ GPU_CASES = (
 )
 # What torch does on a GPU unless told otherwise: convolutions in 10 bits.
 TF32 = "plain, TF32"
+# Without what convolutions do besides.
+APART = ("small maps first, apart", "bf16, apart")
 VARIANTS = {
     "plain": PLAIN,
     "channels-last": Numerics(channels_last=True),
     "folded": Numerics(fold=True),
     "folded, channels-last": Numerics(channels_last=True, fold=True),
     "small maps first": Numerics(channels_last=True, fold=True, small_maps_first=True),
+    APART[0]: Numerics(channels_last=True, fold=True, small_maps_first=True),
 }
-BF16 = {"bf16": Numerics("bf16", channels_last=True, fold=True)}
+BF16 = {name: Numerics("bf16", channels_last=True, fold=True) for name in ("bf16", APART[1])}
 COMPILED = {"compiled": Numerics(channels_last=True, fold=True, compile=True)}
 COMPILED_BF16 = {"bf16, compiled": Numerics("bf16", channels_last=True, fold=True, compile=True)}
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Have working copies made whose convolutions leave sums and ReLU to torch."""
+    from featx.backbones import backbone
+
+    check = backbone.onednn_fuses_bit_for_bit
+    backbone.onednn_fuses_bit_for_bit = lambda precision: False
+    try:
+        yield
+    finally:
+        backbone.onednn_fuses_bit_for_bit = check
 
 
 def measure(
@@ -87,13 +104,12 @@ def measure(
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     with contextlib.ExitStack() as stack:
         stack.enter_context(plain_fp32())
+        captures = {}
         # The plain one last: working copies made while its hooks are there would have them too.
-        captures = {
-            variant: stack.enter_context(
-                Capture(backbones[variant], [cut], "avg", variants[variant], batch_size=batch)
-            )
-            for variant in sorted(variants, key=lambda variant: variants[variant].plain)
-        }
+        for variant in sorted(variants, key=lambda variant: variants[variant].plain):
+            capture = Capture(backbones[variant], [cut], "avg", variants[variant], batch_size=batch)
+            with apart() if variant in APART else contextlib.nullcontext():
+                captures[variant] = stack.enter_context(capture)
         for turn in range(rounds + 1):
             for variant, capture in captures.items():
                 torch.backends.cudnn.allow_tf32 = variant == TF32
@@ -144,9 +160,10 @@ def main() -> None:
     if args.compile:
         variants |= COMPILED | (COMPILED_BF16 if bf16 else {})
     if on_gpu:
-        # That order is a CPU's, and fp32 has channels first.
+        # These are a CPU's, and fp32 has channels first.
         variants = {TF32: PLAIN, **variants}
-        del variants["small maps first"]
+        for variant in ("small maps first", *APART):
+            del variants[variant]
         if args.compile:
             variants["compiled"] = Numerics(fold=True, compile=True)
     if not args.json:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.deferred import Fusion, deferred
@@ -164,6 +164,8 @@ def _prepared() -> type[nn.Conv2d]:
         order: torch.memory_format | None = None
         tame: bool | None = None
         own_order: torch.Tensor | None = None
+        seen: torch.Size | None = None
+        like: torch.Tensor | None = None
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             if input.dim() != 4:
@@ -182,10 +184,11 @@ def _prepared() -> type[nn.Conv2d]:
         def geometry(self) -> tuple[Any, ...]:
             return _geometry(self)
 
-        @functools.cached_property
-        def waiting(self) -> Callable[[torch.Size], torch.Tensor | None]:
+        def waiting(self, shape: torch.Size) -> torch.Tensor | None:
             # Batches of one shape follow each other.
-            return functools.lru_cache(maxsize=2)(functools.partial(_waiting, self))
+            if shape != self.seen:
+                self.seen, self.like = shape, _waiting(self, shape)
+            return self.like
 
         def order_for(self, shape: torch.Size) -> torch.memory_format:
             is_small = self.chooses_order and _output_shape(self, shape)[3] <= SMALL_MAP

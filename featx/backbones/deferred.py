@@ -85,6 +85,7 @@ def is_waiting(output: Any) -> bool:
 def _deferred_class() -> type[torch.Tensor]:
     """Return the class of tensors without values; torch is imported when it is needed."""
     import torch
+    from torch.utils._pytree import tree_map_only
 
     class Deferred(torch.Tensor):
         conv: Fusing
@@ -102,8 +103,6 @@ def _deferred_class() -> type[torch.Tensor]:
         def __torch_function__(
             cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> Any:
-            from torch.utils._pytree import tree_map_only
-
             kwargs = kwargs or {}
             with torch._C.DisableTorchFunctionSubclass():
                 found = _absorbed(func, args, kwargs)

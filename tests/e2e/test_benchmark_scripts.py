@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from featx.backbones import load_backbone
+
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -43,6 +45,21 @@ def test_forward_compares_every_variant_with_plain_hooks(script, monkeypatch, ca
     with pytest.raises(SystemExit):
         forward.main()
     assert "--batch 0: give at least 1 image." in capsys.readouterr().err
+
+
+def test_apart_makes_working_copies_that_leave_sums_and_relu_to_torch(script) -> None:
+    forward = script("forward")
+    backbone = load_backbone("resnet18", "none")
+    numerics = forward.VARIANTS["small maps first, apart"]
+
+    def n_fused() -> int:
+        trunk = backbone.trunk(["layer1"], numerics).model
+        return sum(getattr(module, "fusion", None) is not None for module in trunk.modules())
+
+    before = n_fused()
+    with forward.apart():
+        assert n_fused() == 0
+    assert n_fused() == before > 0
 
 
 def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) -> None:
