@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.compiled import CompiledPass, state_of
+from featx.backbones.convolutions import clipping_by_torch
+from featx.backbones.deferred import is_tame
 from featx.backbones.numerics import PLAIN, Numerics, autocast
 from featx.backbones.pooling import Pooling, poolings_of
 from featx.backbones.probe import kind_and_shape
@@ -92,7 +94,10 @@ class Capture:
 
         def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
             hooks.expect(x)
-            with contextlib.suppress(_DeepestCutReached):
+            # Images are; other callers may give NaN.
+            is_ordinary = not trunk.fuses or is_tame(x)
+            clipping = contextlib.nullcontext() if is_ordinary else clipping_by_torch(trunk.model)
+            with clipping, contextlib.suppress(_DeepestCutReached):
                 trunk.model(x)
             return hooks.values
 

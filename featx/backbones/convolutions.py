@@ -17,12 +17,13 @@ one after the other, or it is not done. Measured: docs/decisions/0029.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from featx.backbones.deferred import Fusion, deferred
+from featx.backbones.deferred import Fusion, deferred, with_values
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
@@ -79,12 +80,27 @@ def prepare_convolutions(
             _set_order(module, torch.channels_last)
         can_fuse = fusions is not None and _can_be_onednn(module)
         fusion = fusions.get(name) if fusions and can_fuse else None
-        packs = can_fuse and numerics.precision == "bf16"
+        # Autocast rounds those that the deepest cut does not need.
+        packs = can_fuse and module.weight.dtype == torch.bfloat16
         if chooses_order or by_onednn or fusion or packs:
             module.__class__ = _prepared()
             vars(module).update(
                 chooses_order=chooses_order, by_onednn=by_onednn, packs=packs, fusion=fusion
             )
+
+
+@contextlib.contextmanager
+def clipping_by_torch(model: nn.Module) -> Iterator[None]:
+    """Leave ReLU to torch, which keeps NaN, while the ``with`` block lasts."""
+    waiting: list[Any] = [m for m in model.modules() if getattr(m, "fusion", None) is not None]
+    tame = [conv.tame for conv in waiting]
+    try:
+        for conv in waiting:
+            conv.tame = False
+        yield
+    finally:
+        for conv, before in zip(waiting, tame, strict=True):
+            conv.tame = before
 
 
 def convolutions_for_onednn(model: nn.Module) -> frozenset[str]:
@@ -125,8 +141,12 @@ def onednn_fuses_bit_for_bit(precision: str) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     with torch.inference_mode():
-        for n_in, n_out, kernel, stride in ((3, 32, 7, 2), (32, 64, 1, 1), (64, 48, 3, 1)):
-            conv: Any = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, dtype=dtype)
+        for n_in, n_out, kernel, stride, groups in (
+            (3, 32, 7, 2, 1), (32, 64, 1, 1, 1), (64, 48, 3, 1, 1), (32, 32, 3, 1, 32),
+        ):  # fmt: skip
+            conv: Any = nn.Conv2d(
+                n_in, n_out, kernel, stride, kernel // 2, groups=groups, dtype=dtype
+            )
             for tensor in (conv.weight, conv.bias):
                 tensor.copy_(torch.randn(tensor.shape, generator=random))
             _set_order(conv, torch.channels_last)
@@ -168,6 +188,7 @@ def _prepared() -> type[nn.Conv2d]:
         like: torch.Tensor | None = None
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
+            input = with_values(input)
             if input.dim() != 4:
                 return super().forward(input)
             like = self.waiting(input.shape) if self.fusion is not None else None
@@ -279,7 +300,7 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
 
 
 def _waiting(conv: Any, shape: torch.Size) -> torch.Tensor | None:
-    """Return a tensor of the output's shape with the memory of one number; None if none shall wait.
+    """Return a tensor of the output's shape and strides without memory; None if none shall wait.
 
     Small outputs are faster clipped than they wait; to bf16 a sum inside of the convolution would
     be rounded once instead of twice; to maps that are channels-first oneDNN does not add.
@@ -290,9 +311,12 @@ def _waiting(conv: Any, shape: torch.Size) -> torch.Tensor | None:
     adds_itself = (
         conv.weight.dtype == torch.float32 and conv.order_for(shape) is torch.channels_last
     )
-    if math.prod(output) < WORTH_WAITING or (conv.fusion.adds and not adds_itself):
+    # Of an input that is too small torch says it.
+    waits = min(output) > 0 and math.prod(output) >= WORTH_WAITING
+    if not waits or (conv.fusion.adds and not adds_itself):
         return None
-    return conv.weight.new_empty(()).expand(output)
+    like = conv.weight.new_empty(output, device="meta")
+    return like.to(memory_format=conv.order_for(shape))
 
 
 def _output_shape(conv: nn.Conv2d, shape: torch.Size) -> tuple[int, ...]:

@@ -2,10 +2,12 @@
 
 A convolution with a `Fusion` gives a tensor that has no values yet. If next a map is added to it,
 or a ReLU clips it, oneDNN computes all of it at once, with the bits of doing one after the other;
-if anything else is done with it, it is computed first, and that is done with what came out.
+if anything else is done with it, it is computed first, and that is done with what came out. Every
+operator of torch comes by here, also out of TorchScript; there is no memory to read instead.
 
-oneDNN's ReLU makes 0 of NaN, and features must not hide one. NaN comes of sums that overflow:
-torch clips the first batch, and oneDNN the others where its first images came nowhere near.
+oneDNN's ReLU makes 0 of NaN, and features must not hide one. Behind operators that make no NaN of
+ordinary numbers it comes of what goes in, of weights, or of sums that overflow: torch clips the
+first batch, and oneDNN the others where the first images came nowhere near.
 """
 
 from __future__ import annotations
@@ -17,9 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import torch
-
-_ADDS = frozenset(("add", "add_", "__add__", "__iadd__", "__radd__"))
-_CLIPS = frozenset(("relu", "relu_", "relu6", "hardtanh", "hardtanh_"))
 
 # float32 and bfloat16 end at 3e38, and images are bytes: none is 1e26 times as bright as others.
 _TAME = 1e12
@@ -48,6 +47,8 @@ class Fusing(Protocol):
 
     Attributes
     ----------
+    fusion : Fusion
+        What it may do besides.
     tame : bool or None
         Whether outputs of the first images were far from an overflow; None before.
     """
@@ -71,14 +72,31 @@ def deferred(conv: Fusing, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     x : Tensor of shape (N, C, H, W)
         What it takes. Nobody writes to it until the output is used, as `find_fusions` has seen.
     like : Tensor
-        Has the output's shape, type and device, and no memory of its own.
+        Has the output's shape, strides and type.
     """
     return cast("torch.Tensor", _deferred_class().of(conv, x, like))  # type: ignore[attr-defined]
 
 
+def with_values(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor as it is, or what has waited until now."""
+    if type(tensor) is _deferred_class():
+        return cast("torch.Tensor", tensor.computed())  # type: ignore[attr-defined]
+    return tensor
+
+
 def is_waiting(output: Any) -> bool:
     """Return whether a module's output has no values yet."""
-    return isinstance(output, _deferred_class()) and output.value is None  # type: ignore[attr-defined]
+    return type(output) is _deferred_class() and output.x is not None  # type: ignore[attr-defined]
+
+
+def is_tame(maps: torch.Tensor) -> bool:
+    """Return whether no value is NaN or anywhere near an overflow."""
+    import torch
+
+    # In the order of memory: torch would copy maps whose channels come last.
+    low, high = torch.aminmax(maps.permute(0, 2, 3, 1) if maps.stride(1) == 1 else maps)
+    # NaN is not below anything.
+    return bool(torch.maximum(-low, high) < _TAME)
 
 
 @functools.cache
@@ -87,78 +105,101 @@ def _deferred_class() -> type[torch.Tensor]:
     import torch
     from torch.utils._pytree import tree_map_only
 
+    aten = torch.ops.aten
+    adds = (aten.add.Tensor, aten.add_.Tensor)
+    clips = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
+    in_place = (aten.add_.Tensor, aten.relu_.default, aten.hardtanh_.default)
+
     class Deferred(torch.Tensor):
+        """The output of a convolution: while it waits it has what that takes, and then values.
+
+        `other` is the map that has been added meanwhile.
+        """
+
         conv: Fusing
-        x: torch.Tensor
+        x: torch.Tensor | None
         other: torch.Tensor | None
         value: torch.Tensor | None
 
-        @classmethod
-        def of(cls, conv: Fusing, x: torch.Tensor, like: torch.Tensor) -> Deferred:
-            self = like.as_subclass(cls)
+        @staticmethod
+        def of(conv: Fusing, x: torch.Tensor, like: torch.Tensor) -> Deferred:
+            self: Deferred = torch.Tensor._make_wrapper_subclass(
+                Deferred, like.shape, like.stride(), dtype=like.dtype, device=x.device
+            )
             self.conv, self.x, self.other, self.value = conv, x, None, None
             return self
 
+        # Operators are to arrive as they are; Python's functions on tensors as ever.
+        __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
         @classmethod
-        def __torch_function__(
+        def __torch_dispatch__(  # type: ignore[override]
             cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> Any:
             kwargs = kwargs or {}
-            with torch._C.DisableTorchFunctionSubclass():
-                found = _absorbed(func, args, kwargs)
-                if found is not None:
-                    return found
-                args, kwargs = tree_map_only(cls, Deferred.computed, (args, kwargs))
-                return func(*args, **kwargs)
+            found = None
+            if func in clips and not kwargs:
+                found = args[0].clipped(_ceiling(func, args), in_place=func in in_place)
+            elif func in adds and not kwargs:
+                found = _sum(*args, in_place=func in in_place)
+            if found is not None:
+                return found
+            args, kwargs = tree_map_only(cls, cls.computed, (args, kwargs))
+            return func(*args, **kwargs)
 
         def computed(self) -> torch.Tensor:
             """Return it with its values."""
             if self.value is None:
-                self.value = _compute(self.conv, self.x, self.other, None)
+                self.value = self.taken(None)
             return self.value
 
-        def plus(self, other: torch.Tensor) -> torch.Tensor | None:
+        def taken(self, ceiling: float | None) -> torch.Tensor:
+            """Return what the convolution computes of all that has come to it; it waits no more."""
+            assert self.x is not None, "its memory has been clipped or summed over"
+            value = _compute(self.conv, self.x, self.other, ceiling)
+            self.x = self.other = None
+            return value
+
+        def plus(self, other: Any) -> torch.Tensor | None:
             """Return the sum, if it can be had from the convolution."""
-            waiting = self.value is None and self.other is None and self.conv.fusion.adds
-            if not waiting or self.shape != other.shape:
+            waiting = self.x is not None and self.other is None and self.conv.fusion.adds
+            if not waiting or not isinstance(other, torch.Tensor) or self.shape != other.shape:
                 return None
-            self.other = other.computed() if isinstance(other, Deferred) else other
+            other = with_values(other)
+            if other.dtype != self.dtype or _share_memory(other, self.x):
+                return None
+            self.other = other
             return self if self.conv.fusion.ceiling is not None else self.computed()
 
-        def clipped(self, ceiling: float, in_place: bool) -> torch.Tensor | None:
+        def clipped(self, ceiling: float, *, in_place: bool) -> torch.Tensor | None:
             """Return it between 0 and `ceiling`, if that can be had from the convolution."""
-            if self.value is not None or self.conv.fusion.ceiling != ceiling:
+            if self.x is None or self.conv.fusion.ceiling != ceiling:
                 return None
-            value = _compute(self.conv, self.x, self.other, ceiling)
+            value = self.taken(ceiling)
             if in_place:
                 self.value = value
             return value
 
-    def _absorbed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-        name = getattr(func, "__name__", "")
-        if name in _CLIPS and isinstance(args[0], Deferred):
-            in_place = name.endswith("_") or kwargs.get("inplace", args[-1] is True)
-            return args[0].clipped(_ceiling(name, args, kwargs), bool(in_place))
-        if name in _ADDS and len(args) == 2 and not kwargs:
-            for one, other in (args, args[::-1]):
-                if isinstance(one, Deferred) and isinstance(other, torch.Tensor):
-                    found = one.plus(other)
-                    if found is not None:
-                        return found
-        return None
+    def _sum(one: Any, other: Any, *, in_place: bool) -> torch.Tensor | None:
+        """Return a sum, if one of the two has it from its convolution and is what may change."""
+        found = one.plus(other) if isinstance(one, Deferred) else None
+        if found is None and isinstance(other, Deferred) and not in_place:
+            found = other.plus(one)
+        return found
 
     return Deferred
 
 
-def _ceiling(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """Return up to where a call clips from 0; NaN if it does anything else."""
-    if name in ("relu", "relu_"):
+def _ceiling(func: Any, args: tuple[Any, ...]) -> float:
+    """Return up to where an operator clips from 0; NaN if it does anything else."""
+    if func.overloadpacket.__name__.startswith("relu"):
         return math.inf
-    if name == "relu6":
-        return 6.0
-    low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
-    high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
+    low, high = args[1:3] if len(args) == 3 else (-1.0, 1.0)
     return float(high) if low == 0 else math.nan
+
+
+def _share_memory(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    return other is not None and one.untyped_storage()._cdata == other.untyped_storage()._cdata
 
 
 def _compute(
@@ -175,11 +216,7 @@ def _compute(
     if ceiling is None or clips:
         return value
     if conv.tame is None:
-        some = value[:8]
-        # In the order of memory: torch would copy maps whose channels come last.
-        low, high = torch.aminmax(some.permute(0, 2, 3, 1) if some.stride(1) == 1 else some)
-        # NaN is not below anything.
-        conv.tame = bool(torch.maximum(-low, high) < _TAME)
+        conv.tame = is_tame(value[:8])
     if ceiling == math.inf:
         return torch.relu_(value)
     return torch.nn.functional.hardtanh_(value, 0.0, ceiling)

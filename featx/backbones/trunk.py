@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_PLAIN = (bool, int, float, str, type(None))
+
+
 @dataclass(frozen=True)
 class Trunk:
     """What runs in place of a backbone's model.
@@ -31,11 +34,14 @@ class Trunk:
         convolution without it.
     same : dict of str to str
         `Folds.same`, of those that were folded.
+    fuses : bool
+        Whether convolutions clip what they put out.
     """
 
     model: nn.Module
     unfolded: dict[str, nn.Module] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
+    fuses: bool = False
 
 
 def make_trunk(
@@ -76,7 +82,7 @@ def make_trunk(
     if numerics.precision != "fp32":
         _round_weights(working, numerics.precision, in_use)
     prepare_convolutions(working, in_use, numerics, fusions)
-    return Trunk(working, unfolded, same)
+    return Trunk(working, unfolded, same, bool(fusions))
 
 
 def find_trunk_fusions(
@@ -102,20 +108,32 @@ def _sharing_copy(module: nn.Module) -> nn.Module:
     """Return a copy of modules with the very tensors of the original."""
     known: dict[int, Any] = {id(t): t for t in chain(module.parameters(), module.buffers())}
     for layer in module.modules():
-        if type(layer).__module__.startswith("torch.nn.modules.") and not layer._modules:
+        if all(_is_plain(name, value) for name, value in vars(layer).items()):
             known[id(layer)] = _copy_of_layer(layer)
     copied: nn.Module = copy.deepcopy(module, known)
     return copied
 
 
+def _is_plain(name: str, value: Any) -> bool:
+    """Return whether an attribute of a layer holds tensors by name, nothing, or plain values."""
+    if name in ("_parameters", "_buffers"):
+        return True
+    if isinstance(value, (dict, set)):
+        return not value
+    if isinstance(value, (tuple, list)):
+        return all(isinstance(one, _PLAIN) for one in value)
+    return isinstance(value, _PLAIN)
+
+
 def _copy_of_layer(layer: nn.Module) -> nn.Module:
-    """Return a copy of one of torch's own layers without modules inside: its values stay.
+    """Return a copy of a layer with plain attributes, which shares its tensors.
 
     `copy.deepcopy` takes ten times as long for the empty dictionaries of hooks that each has.
     """
     copied: nn.Module = layer.__new__(type(layer))
     for name, value in vars(layer).items():
-        copied.__dict__[name] = value.copy() if isinstance(value, dict) else value
+        is_collection = isinstance(value, (dict, set, list))
+        copied.__dict__[name] = value.copy() if is_collection else value
     return copied
 
 

@@ -78,18 +78,22 @@ def marking(model: nn.Module, modules: Iterable[str], clock: Any) -> Iterator[No
     handles = []
     waiting: list[str] = []
 
+    def mark_all(*_: Any) -> None:
+        while waiting:
+            clock.mark(waiting.pop(0))
+
     def hook(name: str) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
             waiting.append(name)
             if not is_waiting(output):
-                while waiting:
-                    clock.mark(waiting.pop(0))
+                mark_all()
 
         return note
 
     try:
         for name in modules:
             handles.append(model.get_submodule(name).register_forward_hook(hook(name)))
+        handles.append(model.register_forward_hook(mark_all))
         yield
     finally:
         for handle in handles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import types
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from featx.backbones import Backbone, Capture, load_backbone
 from featx.backbones.numerics import PLAIN, Numerics
+from featx.backbones.trunk import _sharing_copy
 from featx.backbones.weights import weights_digest
 from featx.errors import UnknownName, UsageError
 from featx.machine import can_compile
@@ -136,6 +138,32 @@ def test_only_convolutions_that_are_looked_at_are_kept_unfolded(residual: Backbo
     trunk = residual.trunk(["layer1.0.conv1", "layer2.0.bn1", "layer2"], FAST)
     assert set(trunk.unfolded) == {"layer1.0.conv1"}
     assert trunk.same["layer2.0.conv1"] == "layer2.0.conv1"
+
+
+class Noting:
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def note(self, module: nn.Module, args: object, output: object) -> None:
+        self.seen.append(output)
+
+
+def test_what_is_bound_to_a_layer_is_bound_to_its_copy() -> None:
+    """Functions set on a layer, hooks that write to an object: the original's stay its own."""
+    network, noting = load_backbone("resnet18", "none"), Noting()
+    conv, relu = network.model.layer1[0].conv1, network.model.relu
+    conv.forward = types.MethodType(nn.Conv2d.forward, conv)
+    relu.register_forward_hook(noting.note)
+    copied = _sharing_copy(network.model)
+    assert copied.layer1[0].conv1.forward.__self__ is copied.layer1[0].conv1
+    copied(torch.zeros(1, 3, SIDE, SIDE))
+    assert noting.seen == []
+    first, own = copied.conv1, network.model.conv1
+    assert first.weight is own.weight
+    assert vars(first).keys() == vars(own).keys()
+    shared = [k for k, v in vars(own).items() if isinstance(v, dict | list | set)]
+    assert shared
+    assert all(vars(first)[key] is not vars(own)[key] for key in shared)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit"])

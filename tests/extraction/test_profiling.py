@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 from featx.backbones import Backbone, layer_rows, load_backbone
+from featx.backbones.convolutions import prepare_convolutions
+from featx.backbones.deferred import is_waiting
+from featx.backbones.fusing import find_fusions
+from featx.backbones.numerics import Numerics
 from featx.errors import FeatxError, UsageError
 from featx.extraction import Settings, make_settings, profile_network, watching
 from featx.progress import Progress
@@ -201,3 +205,31 @@ def test_what_waits_is_done_when_the_next_one_is(monkeypatch: pytest.MonkeyPatch
         model(torch.zeros(1))
     assert marks == [("0", True), ("1", True), ("2", True), ("3", True)]
     assert n_hooks(model) == 0
+
+
+def test_what_waits_at_the_end_is_done_with_the_network() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.second(torch.relu(self.first(x))))
+
+    model = Functional().eval().requires_grad_(False)
+    fusions = find_fusions(model, (64, 64))
+    assert set(fusions) == {"first", "second"}
+    numerics = Numerics(channels_last=True, fold=True)
+    prepare_convolutions(model, dict(model.named_parameters()), numerics, fusions)
+    marks: list[str] = []
+
+    class Clock:
+        def mark(self, name: str) -> None:
+            marks.append(name)
+
+    with watching.marking(model, ["first", "second"], Clock()), torch.inference_mode():
+        waiting = [is_waiting(model.first(torch.zeros(2, 3, 64, 64)))]
+        marks.clear()
+        model(torch.zeros(2, 3, 64, 64))
+    assert waiting == [True]
+    assert marks[-2:] == ["first", "second"]
