@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def _is_plain(name: str, value: Any) -> bool:
     if isinstance(value, (dict, set)):
         return not value
     if isinstance(value, (tuple, list)):
-        return all(isinstance(one, _PLAIN) for one in value)
-    return isinstance(value, _PLAIN)
+        return _PLAIN.issuperset(map(type, value))
+    return type(value) in _PLAIN
 
 
 def _copy_of_layer(layer: nn.Module) -> nn.Module:

@@ -24,7 +24,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    ours = ("accuracy", "lines", "forward", "hold_outs", "pieces")
+    ours = ("accuracy", "lines", "forward", "hold_outs", "pieces", "same_bits")
     for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
         del sys.modules[name]
 
@@ -60,6 +60,23 @@ def test_apart_makes_working_copies_that_leave_sums_and_relu_to_torch(script) ->
     with forward.apart():
         assert n_fused() == 0
     assert n_fused() == before > 0
+
+
+def test_same_bits_names_what_differs(script, monkeypatch, capsys) -> None:
+    script("forward")
+    same_bits = script("same_bits")
+    monkeypatch.setattr(same_bits, "SIDE", 64)
+    monkeypatch.setattr(same_bits, "BATCHES", ((2, 1),))
+    monkeypatch.setattr(same_bits, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["same_bits.py", "resnet18"])
+    assert same_bits.main() == 0
+    assert capsys.readouterr().out == "resnet18: the same bits\n"
+    features = same_bits.features
+    monkeypatch.setattr(
+        same_bits, "features", lambda *args: [found + torch.rand(()) for found in features(*args)]
+    )
+    assert same_bits.main() == 1
+    assert capsys.readouterr().out == "resnet18: fp32, 2 images, 1 threads\n"
 
 
 def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) -> None:
