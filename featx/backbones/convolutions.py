@@ -127,47 +127,49 @@ def onednn_fuses_bit_for_bit(precision: str) -> bool:
     """Return whether oneDNN adds and clips here as torch does, to the last bit.
 
     A few small convolutions tell: torch keeps these operators to itself, so that a version may lack
-    them, and a processor may have other kernels.
+    them, and a processor may have other kernels, or none for bf16.
 
     Parameters
     ----------
     precision : {"fp32", "bf16"}
     """
     import torch
+
+    shapes = ((3, 32, 7, 2, 1), (32, 64, 1, 1, 1), (64, 48, 3, 1, 1), (32, 32, 3, 1, 32))
+    try:
+        with torch.inference_mode():
+            return torch.backends.mkldnn.is_available() and all(
+                _fuses_bit_for_bit(precision, *shape) for shape in shapes
+            )
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+def _fuses_bit_for_bit(
+    precision: str, n_in: int, n_out: int, kernel: int, stride: int, groups: int
+) -> bool:
+    """Return whether one random convolution gives the same alone and with what comes next."""
+    import torch
     from torch import nn
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     random = torch.Generator().manual_seed(0)
-    if not torch.backends.mkldnn.is_available():
-        return False
-    with torch.inference_mode():
-        for n_in, n_out, kernel, stride, groups in (
-            (3, 32, 7, 2, 1), (32, 64, 1, 1, 1), (64, 48, 3, 1, 1), (32, 32, 3, 1, 32),
-        ):  # fmt: skip
-            conv: Any = nn.Conv2d(
-                n_in, n_out, kernel, stride, kernel // 2, groups=groups, dtype=dtype
-            )
-            for tensor in (conv.weight, conv.bias):
-                tensor.copy_(torch.randn(tensor.shape, generator=random))
-            _set_order(conv, torch.channels_last)
-            x = torch.randn(3, n_in, 9, 9, generator=random).to(dtype)
-            x = _ordered(x, torch.channels_last)
-            plain = torch.mkldnn_convolution(x, conv.weight, conv.bias, *_geometry(conv))
-            other = torch.randn(plain.shape, generator=random)
-            wanted = [plain, plain.relu(), plain.clamp(0, 6)]
-            adds = precision == "fp32"
-            wanted += [plain + other, (plain + other).relu()] if adds else []
-            conv.__class__ = _prepared()
-            vars(conv).update(chooses_order=False, by_onednn=False, packs=not adds, fusion=None)
-            try:
-                found = [conv.convolved(x, ceiling) for ceiling in (None, math.inf, 6.0)]
-                if adds:
-                    found += [conv.convolved_onto(x, other.clone(), c) for c in (False, True)]
-            except (AttributeError, RuntimeError, TypeError):
-                return False
-            if not all(map(torch.equal, found, wanted)):
-                return False
-    return True
+    conv: Any = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, groups=groups, dtype=dtype)
+    for tensor in (conv.weight, conv.bias):
+        tensor.copy_(torch.randn(tensor.shape, generator=random))
+    _set_order(conv, torch.channels_last)
+    x = _ordered(torch.randn(3, n_in, 9, 9, generator=random).to(dtype), torch.channels_last)
+    plain = torch.mkldnn_convolution(x, conv.weight, conv.bias, *_geometry(conv))
+    adds = precision == "fp32"
+    conv.__class__ = _prepared()
+    vars(conv).update(chooses_order=False, by_onednn=False, packs=not adds, fusion=None)
+    wanted = [plain, plain.relu(), plain.clamp(0, 6)]
+    found = [conv.convolved(x, ceiling) for ceiling in (None, math.inf, 6.0)]
+    if adds:
+        other = torch.randn(plain.shape, generator=random)
+        wanted += [plain + other, (plain + other).relu()]
+        found += [conv.convolved_onto(x, other.clone(), clips) for clips in (False, True)]
+    return all(map(torch.equal, found, wanted))
 
 
 @functools.cache
