@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featx.backbones.compiled import LastCompiled
-from featx.backbones.convolutions import onednn_fuses_bit_for_bit
+from featx.backbones.convolutions import onednn_fuses_bit_for_bit, set_fusions
 from featx.backbones.cuts import CutNames
 from featx.backbones.deferred import Fusion
 from featx.backbones.folding import Folds, find_folds
@@ -84,8 +84,8 @@ class Backbone:
         self._names = CutNames(model, network.model, self.short_name)
         self._traces: dict[tuple[int, int], Trace] = {}
         self._folds: Folds | None = None
-        # By whether BatchNorms are folded.
-        self._fusions: dict[bool, dict[str, Fusion]] = {}
+        # By whether BatchNorms are folded, and the images' size.
+        self._fusions: dict[tuple[bool, tuple[int, int]], dict[str, Fusion]] = {}
         self.last_compiled = LastCompiled()
 
     def __repr__(self) -> str:
@@ -221,19 +221,36 @@ class Backbone:
             numerics,
             () if numerics.plain else parameters_up_to(found, deepest),
             folds=folds,
-            fusions=self._fusions_for(numerics, folds),
+            may_fuse=self._may_fuse(numerics),
             modules=modules,
         )
 
-    def _fusions_for(self, numerics: Numerics, folds: Folds) -> dict[str, Fusion] | None:
-        """Return what can become part of this network's convolutions; None if nothing may here."""
+    def fuse(self, trunk: Trunk, numerics: Numerics, image_size: tuple[int, int]) -> None:
+        """Have a trunk's convolutions do what comes next, for images of one size.
+
+        Another size may take another way through a network.
+
+        Parameters
+        ----------
+        trunk : Trunk
+            Of these numerics.
+        numerics : Numerics
+            How it computes.
+        image_size : tuple of int
+            Height and width.
+        """
+        if not trunk.may_fuse:
+            return
+        key = (numerics.fold, image_size)
+        if key not in self._fusions:
+            folds = self._folds if numerics.fold and self._folds else Folds()
+            self._fusions[key] = find_trunk_fusions(self.model, folds, image_size)
+        set_fusions(trunk.model, self._fusions[key])
+
+    def _may_fuse(self, numerics: Numerics) -> bool:
+        """Return whether convolutions may do what comes next where this network is now."""
         on_cpu = next(self.model.parameters()).device.type == "cpu"
-        if not (on_cpu and numerics.may_fuse and onednn_fuses_bit_for_bit(numerics.precision)):
-            return None
-        if numerics.fold not in self._fusions:
-            found = find_trunk_fusions(self.model, folds, self.image_size)
-            self._fusions[numerics.fold] = found
-        return self._fusions[numerics.fold]
+        return on_cpu and numerics.may_fuse and onednn_fuses_bit_for_bit(numerics.precision)
 
     def channels_last(self) -> bool:
         """Return whether maps whose shape does not tell are (N, H, W, C), as in Swin networks."""

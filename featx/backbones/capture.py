@@ -92,10 +92,17 @@ class Capture:
         hooks = self._hooks = _Hooks(self._backbone, self._names_at, self._poolings)
         hooks.attach(trunk)
 
+        fused_for = None
+
         def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
+            nonlocal fused_for
             hooks.expect(x)
+            size = (x.shape[-2], x.shape[-1])
+            if size != fused_for:
+                self._backbone.fuse(trunk, self._numerics, size)
+                fused_for = size
             # Images are; other callers may give NaN.
-            is_ordinary = not trunk.fuses or is_tame(x)
+            is_ordinary = not trunk.may_fuse or is_tame(x)
             clipping = contextlib.nullcontext() if is_ordinary else clipping_by_torch(trunk.model)
             with clipping, contextlib.suppress(_DeepestCutReached):
                 trunk.model(x)

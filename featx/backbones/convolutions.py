@@ -44,7 +44,8 @@ def prepare_convolutions(
     model: nn.Module,
     in_use: Collection[str],
     numerics: Numerics,
-    fusions: Mapping[str, Fusion] | None = None,
+    *,
+    may_fuse: bool = False,
 ) -> None:
     """Make convolutions compute as `numerics` say, with the same bits for any threads, in place.
 
@@ -59,9 +60,9 @@ def prepare_convolutions(
         Parameters that are worth a copy.
     numerics : Numerics
         How to compute.
-    fusions : mapping of str to Fusion, optional
-        What becomes part of a convolution, by its name. None where torch's own operators shall
-        compute everything.
+    may_fuse : bool
+        Whether `set_fusions` may have them do what comes next; False where torch's own operators
+        shall compute everything.
     """
     import torch
     from torch import nn
@@ -78,15 +79,34 @@ def prepare_convolutions(
         by_onednn = chooses_kernel and module.weight.device.type == "cpu"
         if numerics.channels_last and not chooses_order and f"{name}.weight" in in_use:
             _set_order(module, torch.channels_last)
-        can_fuse = fusions is not None and _can_be_onednn(module)
-        fusion = fusions.get(name) if fusions and can_fuse else None
         # Autocast rounds those that the deepest cut does not need.
-        packs = can_fuse and module.weight.dtype == torch.bfloat16
-        if chooses_order or by_onednn or fusion or packs:
+        is_rounded = module.weight.dtype == torch.bfloat16
+        may_wait = may_fuse and _can_be_onednn(module) and (eager_fp32 or is_rounded)
+        if chooses_order or by_onednn or may_wait:
             module.__class__ = _prepared()
             vars(module).update(
-                chooses_order=chooses_order, by_onednn=by_onednn, packs=packs, fusion=fusion
+                chooses_order=chooses_order,
+                by_onednn=by_onednn,
+                may_wait=may_wait,
+                packs=may_wait and is_rounded,
             )
+
+
+def set_fusions(model: nn.Module, fusions: Mapping[str, Fusion]) -> None:
+    """Have the convolutions of a working copy do what comes next, as for images of one size.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A working copy whose convolutions were prepared with `may_fuse`.
+    fusions : mapping of str to Fusion
+        By name; the others do nothing besides.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _prepared()):
+            conv: Any = module
+            conv.fusion = fusions.get(name) if conv.may_wait else None
+            conv.seen = None
 
 
 @contextlib.contextmanager
@@ -162,7 +182,7 @@ def _fuses_bit_for_bit(
     plain = torch.mkldnn_convolution(x, conv.weight, conv.bias, *_geometry(conv))
     adds = precision == "fp32"
     conv.__class__ = _prepared()
-    vars(conv).update(chooses_order=False, by_onednn=False, packs=not adds, fusion=None)
+    vars(conv).update(chooses_order=False, by_onednn=False, may_wait=True, packs=not adds)
     wanted = [plain, plain.relu(), plain.clamp(0, 6)]
     found = [conv.convolved(x, ceiling) for ceiling in (None, math.inf, 6.0)]
     if adds:
@@ -181,8 +201,9 @@ def _prepared() -> type[nn.Conv2d]:
     class Prepared(nn.Conv2d):
         chooses_order: bool
         by_onednn: bool
+        may_wait: bool
         packs: bool
-        fusion: Fusion | None
+        fusion: Fusion | None = None
         order: torch.memory_format | None = None
         tame: bool | None = None
         own_order: torch.Tensor | None = None

@@ -93,6 +93,8 @@ def is_tame(maps: torch.Tensor) -> bool:
     """Return whether no value is NaN or anywhere near an overflow."""
     import torch
 
+    if not maps.numel():
+        return True
     # In the order of memory: torch would copy maps whose channels come last.
     low, high = torch.aminmax(maps.permute(0, 2, 3, 1) if maps.stride(1) == 1 else maps)
     # NaN is not below anything.
@@ -155,7 +157,12 @@ def _deferred_class() -> type[torch.Tensor]:
 
         def taken(self, ceiling: float | None) -> torch.Tensor:
             """Return what the convolution computes of all that has come to it; it waits no more."""
-            assert self.x is not None, "its memory has been clipped or summed over"
+            if self.x is None:
+                raise RuntimeError(
+                    "The network reads the output of a convolution that it did not read for images "
+                    "of this size before: the sum or ReLU behind it has taken its place. Use "
+                    "--no-channels-last, and report this network."
+                )
             value = _compute(self.conv, self.x, self.other, ceiling)
             self.x = self.other = None
             return value
@@ -164,6 +171,8 @@ def _deferred_class() -> type[torch.Tensor]:
             """Return the sum, if it can be had from the convolution."""
             waiting = self.x is not None and self.other is None and self.conv.fusion.adds
             if not waiting or not isinstance(other, torch.Tensor) or self.shape != other.shape:
+                return None
+            if other is self:
                 return None
             other = with_values(other)
             if other.dtype != self.dtype or _share_memory(other, self.x):

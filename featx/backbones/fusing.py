@@ -116,14 +116,14 @@ class _Pass:
     def fusions(self) -> dict[str, Fusion]:
         """Return what can become part of which convolution."""
         lasting = self._lasting()
+        # The first step that may make NaN of ordinary numbers, or the last one of all.
+        sound_until = next(
+            (at for at, step in enumerate(self.steps) if not _is_sound(step)), len(self.steps)
+        )
         found = {}
-        sound = True
         for at, step in enumerate(self.steps):
-            if step.func is None:
-                continue
-            sound = sound and step.func.overloadpacket.__name__.strip("_") in _SOUND
             if _is_convolution(step) and self._runs[step.module] == 1:
-                fusion = _fusion(self.steps, at, lasting, sound)
+                fusion = _fusion(self.steps, at, lasting, sound_until)
                 if fusion is not None:
                     found[step.module] = fusion
         return found
@@ -179,10 +179,10 @@ class _Pass:
         return self._copy_of.get(own, own)
 
 
-def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound: bool) -> Fusion | None:
+def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound_until: int) -> Fusion | None:
     """Return what can become part of the convolution that is step `at`.
 
-    `sound`: no operator has come that makes NaN of ordinary numbers.
+    Nothing is clipped behind step `sound_until`: what oneDNN clips might be NaN there.
     """
     behind = _first_to_read(steps, at)
     next_one = steps[behind]
@@ -190,7 +190,7 @@ def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound: bool) -> 
         return None
     ceiling = _ceiling(next_one)
     if ceiling is not None:
-        return Fusion(False, ceiling) if sound else None
+        return Fusion(False, ceiling) if behind < sound_until else None
     other = _other_summand(next_one, steps[at])
     if (
         other is None
@@ -200,7 +200,7 @@ def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound: bool) -> 
         return None
     clips = _first_to_read(steps, behind)
     waits_on = (
-        sound
+        clips < sound_until
         and _ceiling(steps[clips]) == math.inf
         and _may_wait(steps, at, clips)
         and _is_forgotten(steps, clips, next_one.gives)
@@ -227,6 +227,10 @@ def _is_forgotten(steps: Sequence[_Step], at: int, memory: int | None) -> bool:
     if memory in steps[at].writes:
         return True
     return not any(memory in step.reads | step.shows for step in steps[at + 1 :])
+
+
+def _is_sound(step: _Step) -> bool:
+    return step.func is None or step.func.overloadpacket.__name__.strip("_") in _SOUND
 
 
 def _is_convolution(step: _Step) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.convolutions import prepare_convolutions
-from featx.backbones.deferred import Fusion
+from featx.backbones.deferred import Fusion, with_values
 from featx.backbones.folding import Folds, fold, leave_out
 from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -34,14 +36,14 @@ class Trunk:
         convolution without it.
     same : dict of str to str
         `Folds.same`, of those that were folded.
-    fuses : bool
-        Whether convolutions clip what they put out.
+    may_fuse : bool
+        Whether `set_fusions` may have convolutions do what comes next.
     """
 
     model: nn.Module
     unfolded: dict[str, nn.Module] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
-    fuses: bool = False
+    may_fuse: bool = False
 
 
 def make_trunk(
@@ -50,7 +52,7 @@ def make_trunk(
     in_use: Collection[str],
     *,
     folds: Folds,
-    fusions: Mapping[str, Fusion] | None,
+    may_fuse: bool,
     modules: Collection[str],
 ) -> Trunk:
     """Return a copy of a network for these numerics; it shares every tensor that stays the same.
@@ -65,8 +67,8 @@ def make_trunk(
         Parameters that the deepest cut needs; the others are not worth a copy.
     folds : Folds
         `featx.backbones.folding.find_folds` of the network.
-    fusions : mapping of str to Fusion, or None
-        `find_trunk_fusions` of the network; None if nothing may be fused.
+    may_fuse : bool
+        Whether convolutions may do what comes next, once `set_fusions` has said what.
     modules : collection of str
         What will be looked at.
     """
@@ -81,8 +83,10 @@ def make_trunk(
         fold(working, norms)
     if numerics.precision != "fp32":
         _round_weights(working, numerics.precision, in_use)
-    prepare_convolutions(working, in_use, numerics, fusions)
-    return Trunk(working, unfolded, same, bool(fusions))
+    prepare_convolutions(working, in_use, numerics, may_fuse=may_fuse)
+    if may_fuse:
+        _hand_on_values(working)
+    return Trunk(working, unfolded, same, may_fuse)
 
 
 def find_trunk_fusions(
@@ -99,9 +103,38 @@ def find_trunk_fusions(
     image_size : tuple of int
         Height and width that the network can take.
     """
+    import torch
+
     working = _sharing_copy(model)
     leave_out(working, folds.norms.values())
-    return find_fusions(working, image_size)
+    # In inference mode operators come whole, and in autocast with conversions between them.
+    with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        return find_fusions(working, image_size)
+
+
+def _hand_on_values(model: nn.Module) -> None:
+    """Have ReLUs hand on a tensor with values where one that waited was clipped in place."""
+    from torch import nn
+
+    for module in model.modules():
+        if type(module) in (nn.ReLU, nn.ReLU6):
+            module.__class__ = _handing_on()[type(module)]
+
+
+@functools.cache
+def _handing_on() -> dict[type[nn.Module], type[nn.Module]]:
+    """Return the class that stands in for each kind of ReLU."""
+    from torch import nn
+
+    class ReLU(nn.ReLU):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return with_values(super().forward(input))
+
+    class ReLU6(nn.ReLU6):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return with_values(super().forward(input))
+
+    return {nn.ReLU: ReLU, nn.ReLU6: ReLU6}
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:

@@ -181,6 +181,8 @@ def _profile(
     """Measure with batches of one size."""
     import torch
 
+    from featx.backbones.convolutions import set_fusions
+
     numerics = settings.numerics
     watched = {
         point.module: point
@@ -191,7 +193,9 @@ def _profile(
         settings.device,
         memory_format=torch.channels_last if numerics.channels_last else torch.contiguous_format,
     )
-    model = backbone.trunk(watched, numerics).model
+    trunk = backbone.trunk(watched, numerics)
+    backbone.fuse(trunk, numerics, settings.input_size)
+    model = trunk.model
     clock = CudaClock() if settings.device.type == "cuda" else Clock(settings.device)
     with _as_extraction(settings), marking(model, watched, clock):
         passes = []
@@ -206,6 +210,8 @@ def _profile(
                 if turn >= WARM_UP:
                     passes.append(clock.seconds())
                 advance(1)
+    # What waits has no memory that could be counted; one after the other takes no less.
+    set_fusions(model, {})
     with _as_extraction(settings):
         memory = memory_between(model, list(watched), x)
     times = {module: np.array([found[module] for found in passes]) for module in (*watched, "")}

@@ -53,8 +53,10 @@ def test_apart_makes_working_copies_that_leave_sums_and_relu_to_torch(script) ->
     numerics = forward.VARIANTS["small maps first, apart"]
 
     def n_fused() -> int:
-        trunk = backbone.trunk(["layer1"], numerics).model
-        return sum(getattr(module, "fusion", None) is not None for module in trunk.modules())
+        trunk = backbone.trunk(["layer1"], numerics)
+        backbone.fuse(trunk, numerics, (64, 64))
+        fusions = [getattr(module, "fusion", None) for module in trunk.model.modules()]
+        return sum(fusion is not None for fusion in fusions)
 
     before = n_fused()
     with forward.apart():

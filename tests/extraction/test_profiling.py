@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featx.backbones import Backbone, layer_rows, load_backbone
-from featx.backbones.convolutions import prepare_convolutions
+from featx.backbones.convolutions import prepare_convolutions, set_fusions
 from featx.backbones.deferred import is_waiting
 from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
@@ -220,7 +220,8 @@ def test_what_waits_at_the_end_is_done_with_the_network() -> None:
     fusions = find_fusions(model, (64, 64))
     assert set(fusions) == {"first", "second"}
     numerics = Numerics(channels_last=True, fold=True)
-    prepare_convolutions(model, dict(model.named_parameters()), numerics, fusions)
+    prepare_convolutions(model, dict(model.named_parameters()), numerics, may_fuse=True)
+    set_fusions(model, fusions)
     marks: list[str] = []
 
     class Clock:
