@@ -214,9 +214,10 @@ def _prepared() -> type[nn.Conv2d]:
             input = with_values(input)
             if input.dim() != 4:
                 return super().forward(input)
-            like = self.waiting(input.shape) if self.fusion is not None else None
-            if like is not None:
-                return deferred(self, input, like)  # type: ignore[arg-type]
+            if self.fusion is not None:
+                like = self.waiting(input.shape)
+                if like is not None:
+                    return deferred(self, self.fusion, input, like)
             if self.packs:
                 return self.convolved(input, None)
             x = self.arranged(input) if self.chooses_order else input

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
+
+from featx.errors import FeatxError
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +50,10 @@ class Fusing(Protocol):
 
     Attributes
     ----------
-    fusion : Fusion
-        What it may do besides.
     tame : bool or None
         Whether outputs of the first images were far from an overflow; None before.
     """
 
-    fusion: Fusion
     tame: bool | None
 
     def convolved(self, x: torch.Tensor, ceiling: float | None) -> torch.Tensor:
@@ -63,30 +63,52 @@ class Fusing(Protocol):
         """Return the output and a map that it may write to, added and clipped by oneDNN."""
 
 
-def deferred(conv: Fusing, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def ceiling_of(operator: Any, args: Sequence[Any]) -> float | None:
+    """Return up to where an operator of `torch.ops.aten` clips from 0; None for anything else.
+
+    Parameters
+    ----------
+    operator : OpOverload
+    args : sequence
+        What it takes.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    if operator in (aten.relu.default, aten.relu_.default):
+        return math.inf
+    if operator in (aten.hardtanh.default, aten.hardtanh_.default):
+        low, high = args[1:3] if len(args) == 3 else (-1.0, 1.0)
+        return float(high) if low == 0 and high > 0 else None
+    return None
+
+
+def deferred(conv: Fusing, fusion: Fusion, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return the output of a convolution, without values until they are needed.
 
     Parameters
     ----------
     conv : Fusing
+    fusion : Fusion
+        What it may do besides.
     x : Tensor of shape (N, C, H, W)
         What it takes. Nobody writes to it until the output is used, as `find_fusions` has seen.
     like : Tensor
         Has the output's shape, strides and type.
     """
-    return cast("torch.Tensor", _deferred_class().of(conv, x, like))  # type: ignore[attr-defined]
+    made: torch.Tensor = _deferred_class().of(conv, fusion, x, like)
+    return made
 
 
 def with_values(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor as it is, or what has waited until now."""
-    if type(tensor) is _deferred_class():
-        return cast("torch.Tensor", tensor.computed())  # type: ignore[attr-defined]
-    return tensor
+    found: Any = tensor
+    return found.computed() if type(found) is _deferred_class() else tensor
 
 
 def is_waiting(output: Any) -> bool:
     """Return whether a module's output has no values yet."""
-    return type(output) is _deferred_class() and output.x is not None  # type: ignore[attr-defined]
+    return type(output) is _deferred_class() and output.x is not None
 
 
 def is_tame(maps: torch.Tensor) -> bool:
@@ -102,14 +124,13 @@ def is_tame(maps: torch.Tensor) -> bool:
 
 
 @functools.cache
-def _deferred_class() -> type[torch.Tensor]:
+def _deferred_class() -> Any:
     """Return the class of tensors without values; torch is imported when it is needed."""
     import torch
     from torch.utils._pytree import tree_map_only
 
     aten = torch.ops.aten
     adds = (aten.add.Tensor, aten.add_.Tensor)
-    clips = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
     in_place = (aten.add_.Tensor, aten.relu_.default, aten.hardtanh_.default)
 
     class Deferred(torch.Tensor):
@@ -119,16 +140,18 @@ def _deferred_class() -> type[torch.Tensor]:
         """
 
         conv: Fusing
+        fusion: Fusion
         x: torch.Tensor | None
         other: torch.Tensor | None
         value: torch.Tensor | None
 
         @staticmethod
-        def of(conv: Fusing, x: torch.Tensor, like: torch.Tensor) -> Deferred:
+        def of(conv: Fusing, fusion: Fusion, x: torch.Tensor, like: torch.Tensor) -> Deferred:
             self: Deferred = torch.Tensor._make_wrapper_subclass(
                 Deferred, like.shape, like.stride(), dtype=like.dtype, device=x.device
             )
-            self.conv, self.x, self.other, self.value = conv, x, None, None
+            self.conv, self.fusion = conv, fusion
+            self.x, self.other, self.value = x, None, None
             return self
 
         # Operators are to arrive as they are; Python's functions on tensors as ever.
@@ -139,9 +162,9 @@ def _deferred_class() -> type[torch.Tensor]:
             cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> Any:
             kwargs = kwargs or {}
-            found = None
-            if func in clips and not kwargs:
-                found = args[0].clipped(_ceiling(func, args), in_place=func in in_place)
+            found, ceiling = None, ceiling_of(func, args)
+            if ceiling is not None and not kwargs:
+                found = args[0].clipped(ceiling, in_place=func in in_place)
             elif func in adds and not kwargs:
                 found = _sum(*args, in_place=func in in_place)
             if found is not None:
@@ -158,10 +181,11 @@ def _deferred_class() -> type[torch.Tensor]:
         def taken(self, ceiling: float | None) -> torch.Tensor:
             """Return what the convolution computes of all that has come to it; it waits no more."""
             if self.x is None:
-                raise RuntimeError(
-                    "The network reads the output of a convolution that it did not read for images "
-                    "of this size before: the sum or ReLU behind it has taken its place. Use "
-                    "--no-channels-last, and report this network."
+                raise FeatxError(
+                    "The network reads the output of a convolution after the sum or ReLU behind it "
+                    "has taken its place; a pass with a black image did not. What it does must "
+                    "depend on the images' values. Use --no-channels-last, which computes one "
+                    "after the other."
                 )
             value = _compute(self.conv, self.x, self.other, ceiling)
             self.x = self.other = None
@@ -169,20 +193,19 @@ def _deferred_class() -> type[torch.Tensor]:
 
         def plus(self, other: Any) -> torch.Tensor | None:
             """Return the sum, if it can be had from the convolution."""
-            waiting = self.x is not None and self.other is None and self.conv.fusion.adds
-            if not waiting or not isinstance(other, torch.Tensor) or self.shape != other.shape:
-                return None
-            if other is self:
+            waiting = self.x is not None and self.other is None and self.fusion.adds
+            if not waiting or other is self or not isinstance(other, torch.Tensor):
                 return None
             other = with_values(other)
-            if other.dtype != self.dtype or _share_memory(other, self.x):
+            same = other.shape == self.shape and other.dtype == self.dtype
+            if not same or _share_memory(other, self.x):
                 return None
             self.other = other
-            return self if self.conv.fusion.ceiling is not None else self.computed()
+            return self if self.fusion.ceiling is not None else self.computed()
 
         def clipped(self, ceiling: float, *, in_place: bool) -> torch.Tensor | None:
             """Return it between 0 and `ceiling`, if that can be had from the convolution."""
-            if self.x is None or self.conv.fusion.ceiling != ceiling:
+            if self.x is None or self.fusion.ceiling != ceiling:
                 return None
             value = self.taken(ceiling)
             if in_place:
@@ -197,14 +220,6 @@ def _deferred_class() -> type[torch.Tensor]:
         return found
 
     return Deferred
-
-
-def _ceiling(func: Any, args: tuple[Any, ...]) -> float:
-    """Return up to where an operator clips from 0; NaN if it does anything else."""
-    if func.overloadpacket.__name__.startswith("relu"):
-        return math.inf
-    low, high = args[1:3] if len(args) == 3 else (-1.0, 1.0)
-    return float(high) if low == 0 else math.nan
 
 
 def _share_memory(one: torch.Tensor, other: torch.Tensor | None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featx.backbones.deferred import Fusion
+from featx.backbones.deferred import Fusion, ceiling_of
 from featx.backbones.operators import watching_operators
 from featx.backbones.probe import BATCH, on_meta
 
@@ -116,7 +116,7 @@ class _Pass:
     def fusions(self) -> dict[str, Fusion]:
         """Return what can become part of which convolution."""
         lasting = self._lasting()
-        # The first step that may make NaN of ordinary numbers, or the last one of all.
+        # The first step that may make NaN of ordinary numbers; if none does, behind the last one.
         sound_until = next(
             (at for at, step in enumerate(self.steps) if not _is_sound(step)), len(self.steps)
         )
@@ -188,7 +188,7 @@ def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound_until: int
     next_one = steps[behind]
     if not (_may_wait(steps, at, behind) and _is_forgotten(steps, behind, steps[at].gives)):
         return None
-    ceiling = _ceiling(next_one)
+    ceiling = ceiling_of(next_one.func, next_one.args)
     if ceiling is not None:
         return Fusion(False, ceiling) if behind < sound_until else None
     other = _other_summand(next_one, steps[at])
@@ -201,7 +201,7 @@ def _fusion(steps: Sequence[_Step], at: int, lasting: set[int], sound_until: int
     clips = _first_to_read(steps, behind)
     waits_on = (
         clips < sound_until
-        and _ceiling(steps[clips]) == math.inf
+        and ceiling_of(steps[clips].func, steps[clips].args) == math.inf
         and _may_wait(steps, at, clips)
         and _is_forgotten(steps, clips, next_one.gives)
     )
@@ -237,19 +237,6 @@ def _is_convolution(step: _Step) -> bool:
     import torch
 
     return bool(step.func is torch.ops.aten.convolution.default)
-
-
-def _ceiling(step: _Step) -> float | None:
-    """Return up to where a step clips from 0; None if it does anything else."""
-    import torch
-
-    aten = torch.ops.aten
-    if step.func in (aten.relu.default, aten.relu_.default):
-        return math.inf
-    if step.func in (aten.hardtanh.default, aten.hardtanh_.default):
-        low, high = step.args[1:3] if len(step.args) == 3 else (-1.0, 1.0)
-        return float(high) if low == 0 and high > 0 else None
-    return None
 
 
 def _other_summand(step: _Step, conv: _Step) -> int | None:

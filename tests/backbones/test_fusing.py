@@ -23,6 +23,7 @@ from featx.backbones.convolutions import (
 from featx.backbones.deferred import Fusion, is_waiting
 from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
+from featx.errors import FeatxError
 
 FP32 = Numerics(channels_last=True, fold=True, small_maps_first=True)
 BF16 = Numerics("bf16", channels_last=True, fold=True)
@@ -451,7 +452,7 @@ def test_a_map_that_was_summed_over_is_not_read_again(image: torch.Tensor) -> No
     with torch.inference_mode():
         waiting = program.convs[1](x)
         torch.relu(waiting + torch.tanh(x))
-        with pytest.raises(RuntimeError, match="for images of this size before"):
+        with pytest.raises(FeatxError, match="after the sum or ReLU behind it has taken its place"):
             waiting + 1
 
 
