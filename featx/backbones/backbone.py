@@ -213,14 +213,11 @@ class Backbone:
         """
         found = self._trace(self.image_size)
         deepest = max(modules, key=lambda module: found.seen[module].order)
-        if numerics.fold and self._folds is None:
-            self._folds = find_folds(self.model, self.image_size)
-        folds = self._folds if numerics.fold and self._folds else Folds()
         return make_trunk(
             self.model,
             numerics,
             () if numerics.plain else parameters_up_to(found, deepest),
-            folds=folds,
+            folds=self._folds_for(numerics),
             may_fuse=self._may_fuse(numerics),
             modules=modules,
         )
@@ -243,9 +240,17 @@ class Backbone:
             return
         key = (numerics.fold, image_size)
         if key not in self._fusions:
-            folds = self._folds if numerics.fold and self._folds else Folds()
+            folds = self._folds_for(numerics)
             self._fusions[key] = find_trunk_fusions(self.model, folds, image_size)
         set_fusions(trunk.model, self._fusions[key])
+
+    def _folds_for(self, numerics: Numerics) -> Folds:
+        """Return which BatchNorms these numerics fold, from memory where it was asked before."""
+        if not numerics.fold:
+            return Folds()
+        if self._folds is None:
+            self._folds = find_folds(self.model, self.image_size)
+        return self._folds
 
     def _may_fuse(self, numerics: Numerics) -> bool:
         """Return whether convolutions may do what comes next where this network is now."""
