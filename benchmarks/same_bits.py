@@ -80,7 +80,10 @@ def main() -> int:
     args = parser.parse_args()
     n_wrong = 0
     for name in args.networks:
-        backbone = featx.load_backbone(name, "none")
+        try:
+            backbone = featx.load_backbone(name, "none")
+        except featx.FeatxError as error:
+            parser.error(str(error))
         generator = torch.Generator().manual_seed(0)
         for key, tensor in backbone.model.named_buffers():
             if key.endswith("running_mean"):

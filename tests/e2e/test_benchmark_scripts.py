@@ -79,6 +79,10 @@ def test_same_bits_names_what_differs(script, monkeypatch, capsys) -> None:
     )
     assert same_bits.main() == 1
     assert capsys.readouterr().out == "resnet18: fp32, 2 images, 1 threads\n"
+    monkeypatch.setattr(sys, "argv", ["same_bits.py", "resnet19"])
+    with pytest.raises(SystemExit):
+        same_bits.main()
+    assert "Network 'resnet19' is not known." in capsys.readouterr().err
 
 
 def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) -> None:
