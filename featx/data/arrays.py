@@ -13,6 +13,7 @@ import numpy as np
 
 from featx.data.images import ArrayImages, as_rgb
 from featx.data.raw import Part, Raw, Request
+from featx.data.stored import read_stored
 from featx.errors import DataError, quoted
 from featx.machine import available_memory_bytes
 from featx.text import human_bytes
@@ -70,9 +71,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no npz file, or a damaged one. {_wanted()}")
     try:
-        _check_memory(path)
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] if key in known else np.empty(0) for key in file.files}
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+            _check_memory(path, archive)
+            arrays = {key: np.empty(0) for key in file.files}
+            for key in arrays.keys() & known:
+                stored = read_stored(path, archive, key)
+                arrays[key] = file[key] if stored is None else stored
         for key, array in arrays.items():
             # What does not begin as an array does comes as bytes.
             if not isinstance(array, np.ndarray):
@@ -92,10 +96,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _check_memory(path: Path) -> None:
+def _check_memory(path: Path, archive: zipfile.ZipFile) -> None:
     """Refuse an archive that unpacks to more than there is: the system would end the process."""
-    with zipfile.ZipFile(path) as archive:
-        needed = sum(info.file_size for info in archive.infolist())
+    needed = sum(info.file_size for info in archive.infolist())
     free = available_memory_bytes()
     if needed > free:
         raise DataError(

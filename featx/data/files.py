@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featx.data.blocks import Hasher
 from featx.data.decode import (
     Header,
     decode,
@@ -23,7 +24,7 @@ from featx.data.decode import (
     quiet_pillow,
     relative_name,
 )
-from featx.data.images import Geometry, Hasher, Images, Indices, spans
+from featx.data.images import Geometry, Images, Indices, spans
 from featx.errors import DataError, ShapeError
 
 if TYPE_CHECKING:

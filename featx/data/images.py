@@ -7,10 +7,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featx.data.blocks import Hasher, update_with_pixels
 from featx.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 
 Geometry = Callable[["Image.Image"], np.ndarray]
 Indices = Sequence[int] | np.ndarray
-
-
-class Hasher(Protocol):
-    """What `hashlib` gives: takes bytes."""
-
-    def update(self, data: Any, /) -> None:
-        """Take more bytes."""
 
 
 class Images(ABC):
@@ -170,8 +164,11 @@ class ArrayImages(Images):
         return len(self.array)
 
     def take(self, indices: Indices) -> ArrayImages:
-        """Return a copy of the images at `indices`, in that order."""
-        chosen = np.arange(len(self))[indices]
+        """Return the images at `indices`, in that order: a copy, unless it is all of them."""
+        every = np.arange(len(self))
+        chosen = every[indices]
+        if np.array_equal(chosen, every):
+            return self.in_split(self.split, self.origin)
         return ArrayImages(
             self.array[chosen], rows=self.rows[chosen], split=self.split, origin=self.origin
         )
@@ -188,10 +185,8 @@ class ArrayImages(Images):
         return ArrayImages(self.array, rows=self.rows, split=split, origin=origin)
 
     def update_digest(self, hasher: Hasher) -> None:
-        """Feed a hash with the shape and every pixel."""
-        hasher.update(json.dumps({"pixels": self.array.shape}).encode())
-        for first, end in spans(len(self), 4096, 0):
-            hasher.update(np.ascontiguousarray(self.array[first:end]).data)
+        """Feed a hash with the shape and every pixel; see `update_with_pixels`."""
+        update_with_pixels(hasher, self.array)
 
     def picture(self, i: int, side: int) -> Image.Image:
         """Return image `i`, at its full size."""

@@ -57,6 +57,16 @@ def test_take_keeps_order_rows_and_labels() -> None:
         whole.take([6])
 
 
+def test_take_copies_images_unless_it_takes_them_all_in_order() -> None:
+    images = ArrayImages(noise(6)).take([0, 2, 3, 5])
+    for every in ([0, 1, 2, 3], np.ones(4, bool), slice(None)):
+        taken = images.take(every)
+        assert np.shares_memory(taken.array, images.array)
+        assert taken.rows.tolist() == [0, 2, 3, 5]
+    for others in ([0, 1, 2], [1, 0, 2, 3], [0, 1, 2, 3, 3]):
+        assert not np.shares_memory(images.take(others).array, images.array)
+
+
 def test_names_say_the_row_in_the_source() -> None:
     images = ArrayImages(noise(6)).take([2, 5])
     assert images.name_of(1) == "image 1"

@@ -7,21 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from npz_cases import arrays
 
 from featx.data import load_dataset
 from featx.errors import DataError
-
-
-def arrays(**changes: Any) -> dict[str, np.ndarray]:
-    """Return a good file's arrays with some replaced; None leaves one out."""
-    rng = np.random.default_rng(0)
-    good: dict[str, Any] = {
-        "train_x": rng.integers(0, 256, (8, 4, 5, 3), dtype=np.uint8),
-        "train_y": np.array([5, 9] * 4),
-        "test_x": rng.integers(0, 256, (4, 4, 5, 3), dtype=np.uint8),
-        "test_y": np.array([9, 5] * 2),
-    }
-    return {key: value for key, value in (good | changes).items() if value is not None}
 
 
 def load(folder: Path, content: dict[str, np.ndarray], **options: Any) -> Any:
