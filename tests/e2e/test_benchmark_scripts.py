@@ -24,7 +24,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    ours = ("accuracy", "lines", "forward", "hold_outs", "pieces", "same_bits")
+    ours = ("accuracy", "lines", "forward", "hold_outs", "loading", "pieces", "same_bits")
     for name in [n for n in sys.modules if n.partition(".")[0] in ours]:
         del sys.modules[name]
 
@@ -105,6 +105,23 @@ def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) ->
     with pytest.raises(SystemExit):
         pieces.main()
     assert "--repeats 0: give at least 1." in capsys.readouterr().err
+
+
+def test_loading_compares_reading_and_the_digest(script, monkeypatch, capsys) -> None:
+    loading = script("loading")
+    words = ["loading.py", "--images", "20", "--size", "8", "--repeats", "2"]
+    monkeypatch.setattr(sys, "argv", words)
+    loading.main()
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (found["images"], found["px"]) == (20, 8)
+    assert set(found["seconds"]) == {"featx", "one thread"}
+    for each in (*found["seconds"].values(), found["ratio"]):
+        assert set(each) == {"load", "digest", "s"}
+    assert all(each["low"] <= each["value"] <= each["high"] for each in found["ratio"].values())
+    monkeypatch.setattr(sys, "argv", ["loading.py", "--images", "19"])
+    with pytest.raises(SystemExit):
+        loading.main()
+    assert "--images 19: give at least 20." in capsys.readouterr().err
 
 
 def test_hold_outs_compare_heads_of_the_same_images(script, monkeypatch, capsys) -> None:
