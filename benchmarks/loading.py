@@ -1,10 +1,9 @@
-"""Large images in one npz file: read, checked and hashed by featx and, beside it, in one thread.
+"""Many images in one npz file: read, checked and hashed by featx and, beside it, in one thread.
 
 Usage: python benchmarks/loading.py [--images 6000] [--size 224] [--repeats 7]
 
 What a run waits for before it can look into the cache. "One thread" is NumPy, which checks zip's
-checksum too, and one SHA-256; it is what featx did before decision 0030, less the copy of all
-images that it made. Prints one JSON line: medians of interleaved rounds, each side in a process of
+checksum too, and one SHA-256. Prints one JSON line: medians of interleaved rounds, each side in a process of
 its own, of a file that the system has in memory; ratios round by round. The first round of a
 process is not measured: a virtual machine is slow to hand out memory the first time.
 """

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,12 +72,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no npz file, or a damaged one. {_wanted()}")
     try:
-        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path) as archive:
             _check_memory(path, archive)
-            arrays = {key: np.empty(0) for key in file.files}
-            for key in arrays.keys() & known:
-                stored = read_stored(path, archive, key)
-                arrays[key] = file[key] if stored is None else stored
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {
+                    key: _array(path, archive, file, key) if key in known else np.empty(0)
+                    for key in file.files
+                }
         for key, array in arrays.items():
             # What does not begin as an array does comes as bytes.
             if not isinstance(array, np.ndarray):
@@ -94,6 +96,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "
             "need pickle, which can run code."
         ) from error
+
+
+def _array(path: Path, archive: zipfile.ZipFile, file: Any, key: str) -> np.ndarray:
+    """Return an array of an npz file, which is open as what it is and by NumPy."""
+    stored = read_stored(path, archive, key)
+    return file[key] if stored is None else stored
 
 
 def _check_memory(path: Path, archive: zipfile.ZipFile) -> None:

@@ -1,4 +1,4 @@
-"""Large images in memory: their digest, in blocks that threads share."""
+"""The digest of images in memory: of many bytes by several threads, in blocks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from featx.machine import n_cpus
 
+# Both are part of every digest of more bytes: a change makes the caches of such images miss.
+
 FLAT_BYTES = 256 * 2**20
-"""Images of up to so many bytes are hashed one after the other: 0.2 s, in 2026."""
+"""Images of up to so many bytes are hashed in one piece, which takes some 0.2 s."""
 
 BLOCK_BYTES = 16 * 2**20
-"""Upper bound of a block of larger ones, if an image is not larger by itself."""
+"""Upper bound of a block of more, if an image is not larger by itself: more blocks than cores."""
 
 
 class Hasher(Protocol):
@@ -28,11 +30,11 @@ class Hasher(Protocol):
 def update_with_pixels(hasher: Hasher, array: np.ndarray) -> None:
     """Feed a hash with the shape and every pixel of images.
 
-    A hash takes its bytes one after the other, so that a second thread cannot help it. Of images of
-    more than 256 MiB it is fed with the SHA-256 of each block of whole images instead, which
-    threads compute: a tree of two levels, as in NIST SP 800-185 (ParallelHash). The shape and the
-    size of a block, which come first, say where every block begins, so that other images or other
-    blocks are other bytes.
+    A hash takes its bytes one after the other, so that a second thread cannot help it. If the
+    images have more than 256 MiB together, it is fed with the SHA-256 of each block of whole
+    images instead, which threads compute: a tree of two levels, as in NIST SP 800-185
+    (ParallelHash). The shape and the number of images of a block, which come first, say where every
+    block begins, so that other images or other blocks are other bytes.
 
     Parameters
     ----------
@@ -50,7 +52,8 @@ def update_with_pixels(hasher: Hasher, array: np.ndarray) -> None:
             hasher.update(np.ascontiguousarray(block).data)
         return
     hasher.update(json.dumps({"pixels": array.shape, "rows of a block": rows}).encode())
-    with ThreadPoolExecutor(n_cpus(), thread_name_prefix="featx-digest") as pool:
+    n_threads = min(n_cpus(), len(blocks))
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-digest") as pool:
         for digest in pool.map(_digest, blocks):
             hasher.update(digest)
 

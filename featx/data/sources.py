@@ -241,8 +241,9 @@ def _hold_out(
 def _split(raw: Raw, name: str, chosen: _Rows) -> Split:
     """Return one split: its rows of the part that they come from."""
     part = raw.parts[chosen.origin]
-    images = part.images.in_split(name, chosen.origin).take(chosen.rows)
-    return Split(name, images, part.y[chosen.rows])
+    split = Split(name, part.images.in_split(name, chosen.origin), part.y)
+    # Nobody else keeps the part: where the split has all of it, a copy would only take memory.
+    return split if np.array_equal(chosen.rows, np.arange(len(split))) else split.take(chosen.rows)
 
 
 def _check_files(images: Sequence[Images], threads: int) -> None:

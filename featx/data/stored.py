@@ -1,4 +1,4 @@
-"""Large uncompressed arrays of an npz file, read and checked by several threads.
+"""Uncompressed images of an npz file, if many bytes: read and checked by several threads.
 
 An npz file is a zip archive of ``.npy`` files. NumPy reads them through `zipfile`, which copies
 every byte twice and computes the checksum of the archive, all in one thread.
@@ -19,12 +19,14 @@ import numpy as np
 
 from featx.machine import n_cpus
 
-_BLOCK_BYTES = 8 * 2**20
+# Smaller arrays take 5 ms.
+_LEAST_BYTES = 8 * 2**20
+# 4 to 16 MiB were alike, less and more slower (0.9 GB, two threads).
+_PIECE_BYTES = 8 * 2**20
 
 # The local header of a member ends with the lengths of two fields that stand between it and the
 # data (APPNOTE.TXT 6.3.10, 4.3.7).
 _LOCAL_HEADER = struct.Struct("<26xHH")
-_ENCRYPTED = 0x1
 
 # The polynomial of CRC-32 (ISO 3309), lowest power in the highest bit, as zlib has it.
 _POLYNOMIAL = 0xEDB88320
@@ -33,7 +35,7 @@ _X8 = 0x00800000
 
 
 def read_stored(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray | None:
-    """Return images of an npz file, where they are not compressed and more than 8 MiB.
+    """Return images of an npz file, where they are not compressed and have more than 8 MiB.
 
     Parameters
     ----------
@@ -47,20 +49,24 @@ def read_stored(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray | 
     Returns
     -------
     ndarray of uint8, or None
-        The images; None for any other array, which NumPy shall read, or say what is wrong with it.
+        The images; None for anything else, which NumPy shall read, or say what is wrong with it.
 
     Raises
     ------
-    ValueError, OSError, EOFError, BadZipFile
-        For a header that is none, a file that ends early, or values that do not agree with the
-        archive's CRC-32.
+    BadZipFile
+        When the values do not agree with the archive's CRC-32.
+    EOFError, OSError
+        When the file ends early, or cannot be read.
+    Exception
+        What `zipfile` and NumPy raise for a member that cannot be opened, or a header that is none:
+        see `featx.data.arrays`, which knows them all.
     """
     names = archive.namelist()
     if key in names or f"{key}.npy" not in names:
         return None
     info = archive.getinfo(f"{key}.npy")
-    plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED
-    if not plain or info.file_size <= _BLOCK_BYTES:
+    is_stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+    if not is_stored or info.file_size <= _LEAST_BYTES:
         return None
     with archive.open(info) as member:
         shape = _shape(member)
@@ -77,12 +83,13 @@ def read_stored(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray | 
     if shape is None or np.prod(shape, dtype=object) != n_bytes or start + n_bytes > end:
         return None
     values = np.empty(n_bytes, dtype=np.uint8)
-    parts = range(0, n_bytes, _BLOCK_BYTES)
-    blocks = [values[first : first + _BLOCK_BYTES] for first in parts]
-    with ThreadPoolExecutor(n_cpus(), thread_name_prefix="featx-read") as pool:
-        found = pool.map(lambda first, block: _fill(path, start + first, block), parts, blocks)
-        for block, block_crc in zip(blocks, found, strict=True):
-            crc = combined_crc(crc, block_crc, len(block))
+    starts = range(0, n_bytes, _PIECE_BYTES)
+    pieces = [values[first : first + _PIECE_BYTES] for first in starts]
+    n_threads = min(n_cpus(), len(pieces))
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-read") as pool:
+        found = pool.map(lambda first, piece: _fill(path, start + first, piece), starts, pieces)
+        for piece, piece_crc in zip(pieces, found, strict=True):
+            crc = combined_crc(crc, piece_crc, len(piece))
     if crc != info.CRC:
         raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
     return values.reshape(shape)
@@ -90,6 +97,10 @@ def read_stored(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray | 
 
 def _shape(member: IO[bytes]) -> tuple[int, ...] | None:
     """Return the shape that a ``.npy`` file announces; None where it is not uint8 in C order."""
+    magic = member.read(len(np.lib.format.MAGIC_PREFIX))
+    member.seek(0)
+    if magic != np.lib.format.MAGIC_PREFIX:
+        return None
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -101,9 +112,9 @@ def _shape(member: IO[bytes]) -> tuple[int, ...] | None:
     return None if fortran or dtype != np.uint8 else shape
 
 
-def _fill(path: Path, offset: int, block: np.ndarray) -> int:
-    """Fill a block with the bytes of a file from `offset` on, and return their CRC-32."""
-    memory = block.data
+def _fill(path: Path, offset: int, piece: np.ndarray) -> int:
+    """Fill a piece of memory with a file from `offset` on, and return the CRC-32 of it."""
+    memory = piece.data
     filled = 0
     with path.open("rb", buffering=0) as file:
         file.seek(offset)

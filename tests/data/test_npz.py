@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from npz_cases import arrays
 
+from featx.data import arrays as npz_source
 from featx.data import load_dataset
+from featx.data.arrays import _read
 from featx.errors import DataError
 
 
@@ -29,6 +31,22 @@ def test_arrays_come_back_as_they_are(tmp_path: Path) -> None:
     assert test.y.tolist() == [9, 5, 9, 5]
     train = dataset.splits["train"].images
     np.testing.assert_array_equal(train.array, arrays()["train_x"][train.rows])
+
+
+def test_a_split_of_all_images_shares_their_memory(tmp_path: Path, monkeypatch: Any) -> None:
+    read = []
+
+    def remembering(path: Path) -> dict[str, np.ndarray]:
+        read.append(_read(path))
+        return read[-1]
+
+    monkeypatch.setattr(npz_source, "_read", remembering)
+    for val, shares in ((0, True), (2, False)):
+        dataset = load(tmp_path, arrays(), val=val, stratified=True)
+        train, test = (dataset.splits[name].images for name in ("train", "test"))
+        assert np.shares_memory(train.array, read[-1]["train_x"]) == shares
+        assert np.shares_memory(test.array, read[-1]["test_x"])
+        assert train.name_of(0) == f"train image 0 (source row {train.rows[0]})"
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
