@@ -3,9 +3,9 @@
 Usage: python benchmarks/loading.py [--images 6000] [--size 224] [--repeats 7]
 
 What a run waits for before it can look into the cache. "One thread" is NumPy, which checks zip's
-checksum too, and one SHA-256. Prints one JSON line: medians of interleaved rounds, each side in a process of
-its own, of a file that the system has in memory; ratios round by round. The first round of a
-process is not measured: a virtual machine is slow to hand out memory the first time.
+checksum too, and one SHA-256. Prints one JSON line: medians of interleaved rounds, each side in a
+process of its own, of a file that the system has in memory; ratios round by round. The first round
+of a process is not measured: a virtual machine is slow to hand out memory the first time.
 """
 
 from __future__ import annotations
