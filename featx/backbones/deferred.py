@@ -106,6 +106,18 @@ def with_values(tensor: torch.Tensor) -> torch.Tensor:
     return found.computed() if type(found) is _deferred_class() else tensor
 
 
+def clipped(tensor: torch.Tensor, ceiling: float, *, in_place: bool) -> torch.Tensor | None:
+    """Return a tensor between 0 and `ceiling`, with values, if it waits for that; None otherwise.
+
+    So do torch's own functions, which come here by a long way.
+    """
+    found: Any = tensor
+    if type(found) is not _deferred_class():
+        return None
+    result: torch.Tensor | None = found.clipped(ceiling, in_place=in_place)
+    return result
+
+
 def is_waiting(output: Any) -> bool:
     """Return whether a module's output has no values yet."""
     return type(output) is _deferred_class() and output.x is not None
@@ -142,16 +154,15 @@ def _deferred_class() -> Any:
         conv: Fusing
         fusion: Fusion
         x: torch.Tensor | None
-        other: torch.Tensor | None
-        value: torch.Tensor | None
+        other: torch.Tensor | None = None
+        value: torch.Tensor | None = None
 
         @staticmethod
         def of(conv: Fusing, fusion: Fusion, x: torch.Tensor, like: torch.Tensor) -> Deferred:
             self: Deferred = torch.Tensor._make_wrapper_subclass(
                 Deferred, like.shape, like.stride(), dtype=like.dtype, device=x.device
             )
-            self.conv, self.fusion = conv, fusion
-            self.x, self.other, self.value = x, None, None
+            self.conv, self.fusion, self.x = conv, fusion, x
             return self
 
         # Operators are to arrive as they are; Python's functions on tensors as ever.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from featx.backbones.convolutions import prepare_convolutions
-from featx.backbones.deferred import Fusion, with_values
+from featx.backbones.deferred import Fusion, clipped, with_values
 from featx.backbones.folding import Folds, fold, leave_out
 from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
@@ -128,11 +129,13 @@ def _handing_on() -> dict[type[nn.Module], type[nn.Module]]:
 
     class ReLU(nn.ReLU):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            return with_values(super().forward(input))
+            found = clipped(input, math.inf, in_place=self.inplace)
+            return with_values(super().forward(input)) if found is None else found
 
     class ReLU6(nn.ReLU6):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            return with_values(super().forward(input))
+            found = clipped(input, 6.0, in_place=self.inplace)
+            return with_values(super().forward(input)) if found is None else found
 
     return {nn.ReLU: ReLU, nn.ReLU6: ReLU6}
 

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ class StoredFile:
     def named(cls, prefix: str, size_bytes: int, digest: str, rows: int) -> StoredFile:
         """Return the description of a file of this digest, which its name holds."""
         return cls(f"{prefix}-{digest[:16]}.h5", size_bytes, digest, rows)
+
+    @cached_property
+    def canonical(self) -> str:
+        """Its canonical JSON."""
+        return canonical_json(asdict(self))
 
     def read(self, folder: Path) -> memoryview:
         """Return the content, after its length and digest have been checked.
@@ -164,20 +170,30 @@ class Manifest:
         CacheWriteError
             If the disk refuses.
         """
-        inner = canonical_json(
-            {
-                "schema": SCHEMA_VERSION,
-                "complete": self.complete,
-                "key": self.key.describe(),
-                "n_rows": self.n_rows,
-                "n_features": self.n_features,
-                "shards": [asdict(shard) for shard in self.shards],
-                "summary": asdict(self.summary) if self.summary else None,
-            }
-        ).encode()
+        inner = self._canonical().encode()
         digest = xxh3_128(inner).hexdigest().encode()
         name = COMPLETE if self.complete else PROGRESS
         fsio.publish(folder / name, b'{"xxh3":"%b","manifest":%b}\n' % (digest, inner))
+
+    def _canonical(self) -> str:
+        """Return the canonical JSON of all of it.
+
+        A set is published once a shard: each shard's text is made once, or a large set would take
+        longer per image than a small one.
+        """
+        texts = {
+            name: canonical_json(value)
+            for name, value in (
+                ("schema", SCHEMA_VERSION),
+                ("complete", self.complete),
+                ("key", self.key.describe()),
+                ("n_rows", self.n_rows),
+                ("n_features", self.n_features),
+            )
+        }
+        texts["shards"] = f"[{','.join(shard.canonical for shard in self.shards)}]"
+        texts["summary"] = self.summary.canonical if self.summary else "null"
+        return "{" + ",".join(f'"{name}":{text}' for name, text in sorted(texts.items())) + "}"
 
 
 def load_manifest(folder: Path, name: str, key: FeatureKey | None = None) -> Manifest | None:
