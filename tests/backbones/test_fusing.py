@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections import Counter
@@ -23,6 +24,7 @@ from featx.backbones.convolutions import (
 from featx.backbones.deferred import Fusion, is_waiting
 from featx.backbones.fusing import find_fusions
 from featx.backbones.numerics import Numerics
+from featx.backbones.trunk import _hand_on_values
 from featx.errors import FeatxError
 
 FP32 = Numerics(channels_last=True, fold=True, small_maps_first=True)
@@ -438,6 +440,43 @@ def test_what_is_handed_on_is_an_ordinary_tensor() -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         trunk.model(torch.zeros(2, 3, 64, 64))
     assert seen == [torch.Tensor]
+
+
+class ByModule(nn.Module):
+    """A convolution and a ReLU; behind the ReLU the network goes on with what it gave to it."""
+
+    def __init__(self, relu: nn.Module) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1) for _ in range(2)])
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.convs[0](x)
+        self.relu(x)
+        return self.convs[1](x)
+
+
+@pytest.mark.parametrize("ceiling", [math.inf, 6.0])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_relu_module_clips_what_it_was_given_only_in_place(
+    calls: Counter[str], ceiling: float, in_place: bool
+) -> None:
+    kind = {math.inf: nn.ReLU, 6.0: nn.ReLU6}[ceiling]
+    model = ByModule(kind(inplace=in_place)).eval().requires_grad_(False)
+    for conv in model.convs:
+        conv.weight *= 10
+    x = torch.randn(2, 8, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    wanted = copy.deepcopy(model)(x)
+    _hand_on_values(model)
+    # Not in place, the ReLU is not the last one to read the output: nothing is part of it.
+    fusions = {"convs.0": Fusion(False, ceiling)} if in_place else {}
+    prepare(model, {"convs.0.weight", "convs.1.weight"}, fusions)
+    with torch.inference_mode():
+        for n_clipped in (0, int(in_place)):
+            calls.clear()
+            found = model(x)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+            assert calls["clipped"] == n_clipped
 
 
 def test_an_empty_batch_gives_no_features() -> None:
