@@ -134,7 +134,9 @@ def _handing_on() -> dict[type[nn.Module], type[nn.Module]]:
 
     class ReLU6(nn.ReLU6):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            found = clipped(input, 6.0, in_place=self.inplace)
+            found = None
+            if self.min_val == 0:
+                found = clipped(input, self.max_val, in_place=self.inplace)
             return with_values(super().forward(input)) if found is None else found
 
     return {nn.ReLU: ReLU, nn.ReLU6: ReLU6}

@@ -47,6 +47,8 @@ def load_npz(request: Request) -> Raw:
     parts = {}
     for split in ("train", "val", "test") if _has_val(arrays) else ("train", "test"):
         x = as_rgb(arrays[f"{split}_x"], f"The images '{split}_x' of {path}")
+        # In Fortran's order every batch would be gathered from all over the array.
+        x = np.ascontiguousarray(x)
         y = _labels(arrays[f"{split}_y"], len(x), f"'{split}_y' of {path}")
         parts[split] = Part(ArrayImages(x), y)
     present = np.unique(np.concatenate([part.y for part in parts.values()])).tolist()

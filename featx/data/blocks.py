@@ -17,7 +17,7 @@ FLAT_BYTES = 256 * 2**20
 """Images of up to so many bytes are hashed in one piece, which takes some 0.2 s."""
 
 BLOCK_BYTES = 16 * 2**20
-"""Upper bound of a block of more, if an image is not larger by itself: more blocks than cores."""
+"""Most bytes of a block, unless one image has more: of 256 MiB there are blocks for 16 threads."""
 
 
 class Hasher(Protocol):

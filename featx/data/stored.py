@@ -21,7 +21,7 @@ from featx.machine import n_cpus
 
 # Smaller arrays take 5 ms.
 _LEAST_BYTES = 8 * 2**20
-# 4 to 16 MiB were alike, less and more slower (0.9 GB, two threads).
+# 4 to 16 MiB were alike, smaller and larger ones slower (0.9 GB, two threads).
 _PIECE_BYTES = 8 * 2**20
 
 # The local header of a member ends with the lengths of two fields that stand between it and the

@@ -55,7 +55,7 @@ def test_every_manifest_is_compact_json_with_sorted_names_under_its_digest(
         assert (inner["summary"] is None) != inner["complete"]
 
 
-def test_publishing_a_shard_costs_the_same_however_many_there_are(
+def test_the_text_of_a_shard_is_made_once(
     store: FeatureStore, published: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: Counter[int] = Counter()

@@ -49,6 +49,13 @@ def test_a_split_of_all_images_shares_their_memory(tmp_path: Path, monkeypatch: 
         assert train.name_of(0) == f"train image 0 (source row {train.rows[0]})"
 
 
+def test_every_image_lies_in_one_piece(tmp_path: Path) -> None:
+    x = arrays()["train_x"]
+    train = load(tmp_path, arrays(train_x=np.asfortranarray(x))).splits["train"].images
+    assert train.array.flags.c_contiguous
+    np.testing.assert_array_equal(train.array, x)
+
+
 @pytest.mark.parametrize("kind", ["U", "S"])
 def test_class_names_are_by_label(tmp_path: Path, kind: str) -> None:
     names = np.array([f"class {i}" for i in range(10)], dtype=kind)

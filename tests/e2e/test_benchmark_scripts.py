@@ -109,11 +109,11 @@ def test_pieces_tells_every_piece_for_every_size(script, monkeypatch, capsys) ->
 
 def test_loading_compares_reading_and_the_digest(script, monkeypatch, capsys) -> None:
     loading = script("loading")
-    words = ["loading.py", "--images", "20", "--size", "8", "--repeats", "2"]
+    words = ["loading.py", "--images", "200", "--size", "8", "--repeats", "2", "--val", "0.5"]
     monkeypatch.setattr(sys, "argv", words)
     loading.main()
     (found,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (found["images"], found["px"]) == (20, 8)
+    assert (found["images"], found["px"], found["val"]) == (200, 8, 0.5)
     assert set(found["seconds"]) == {"featx", "one thread"}
     for each in (*found["seconds"].values(), found["ratio"]):
         assert set(each) == {"load", "digest", "s"}
