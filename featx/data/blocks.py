@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -27,7 +29,9 @@ class Hasher(Protocol):
         """Take more bytes."""
 
 
-def update_with_pixels(hasher: Hasher, array: np.ndarray) -> None:
+def update_with_pixels(
+    hasher: Hasher, shape: tuple[int, ...], images: Callable[[int, int], np.ndarray]
+) -> None:
     """Feed a hash with the shape and every pixel of images.
 
     A hash takes its bytes one after the other, so that a second thread cannot help it. If the
@@ -40,21 +44,24 @@ def update_with_pixels(hasher: Hasher, array: np.ndarray) -> None:
     ----------
     hasher : Hasher
         What is fed.
-    array : ndarray of shape (n, height, width, 3), uint8
-        The images, in any order of memory.
+    shape : tuple of int
+        Number, height, width and channels of the images.
+    images : callable
+        Gives those from one row to another as an array of uint8, in any order of memory; called
+        from several threads.
     """
-    image_bytes = array.nbytes // len(array)
-    rows = max(1, BLOCK_BYTES // image_bytes)
-    blocks = [array[first : first + rows] for first in range(0, len(array), rows)]
-    if array.nbytes <= FLAT_BYTES:
-        hasher.update(json.dumps({"pixels": array.shape}).encode())
-        for block in blocks:
-            hasher.update(np.ascontiguousarray(block).data)
+    n_bytes = math.prod(shape)
+    rows = max(1, BLOCK_BYTES // math.prod(shape[1:]))
+    blocks = [(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows)]
+    if n_bytes <= FLAT_BYTES:
+        hasher.update(json.dumps({"pixels": shape}).encode())
+        for first, end in blocks:
+            hasher.update(np.ascontiguousarray(images(first, end)).data)
         return
-    hasher.update(json.dumps({"pixels": array.shape, "rows of a block": rows}).encode())
+    hasher.update(json.dumps({"pixels": shape, "rows of a block": rows}).encode())
     n_threads = min(n_cpus(), len(blocks))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-digest") as pool:
-        for digest in pool.map(_digest, blocks):
+        for digest in pool.map(lambda block: _digest(images(*block)), blocks):
             hasher.update(digest)
 
 

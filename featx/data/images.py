@@ -135,6 +135,8 @@ class ArrayImages(Images):
         Their rows in the source, for names.
     split, origin : str
         The split they form and the part of the source they come from, for names.
+    at : ndarray of int, optional
+        Which images of `array` they are, in order; all of them by default.
 
     Raises
     ------
@@ -149,26 +151,45 @@ class ArrayImages(Images):
         rows: np.ndarray | None = None,
         split: str = "",
         origin: str = "",
+        at: np.ndarray | None = None,
     ) -> None:
-        self.array = as_rgb(array)
-        self.rows = np.arange(len(self.array)) if rows is None else rows
+        self._all = as_rgb(array)
+        self._at = at
+        self.rows = np.arange(len(self)) if rows is None else rows
         self.split = split
         self.origin = origin
 
     @property
+    def array(self) -> np.ndarray:
+        """The images, shape (n, height, width, 3), uint8: copied where they share an array."""
+        return self._images(0, len(self))
+
+    @property
     def size(self) -> tuple[int, int]:
         """Common (height, width) of all images."""
-        return self.array.shape[1], self.array.shape[2]
+        return self._all.shape[1], self._all.shape[2]
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self._all if self._at is None else self._at)
+
+    def _images(self, first: int, end: int) -> np.ndarray:
+        """Return the images from one row to another: a view, or a copy where they are spread."""
+        return self._all[first:end] if self._at is None else self._all[self._at[first:end]]
 
     def take(self, indices: Indices) -> ArrayImages:
         """Return a copy of the images at `indices`, in that order."""
         chosen = np.arange(len(self))[indices]
         return ArrayImages(
-            self.array[chosen], rows=self.rows[chosen], split=self.split, origin=self.origin
-        )
+            self._all[chosen if self._at is None else self._at[chosen]],
+            rows=self.rows[chosen], split=self.split, origin=self.origin,
+        )  # fmt: skip
+
+    def sharing(self, indices: np.ndarray) -> ArrayImages:
+        """Return the images at `indices` (int), of which none is copied: they share the array."""
+        return ArrayImages(
+            self._all, rows=self.rows[indices], split=self.split, origin=self.origin,
+            at=indices if self._at is None else self._at[indices],
+        )  # fmt: skip
 
     def name_of(self, i: int) -> str:
         """Return ``"train image 123 (source row 4711)"``."""
@@ -179,17 +200,17 @@ class ArrayImages(Images):
 
     def in_split(self, split: str, origin: str) -> ArrayImages:
         """Return the same images, told which split they form and which one of the source's."""
-        return ArrayImages(self.array, rows=self.rows, split=split, origin=origin)
+        return ArrayImages(self._all, rows=self.rows, split=split, origin=origin, at=self._at)
 
     def update_digest(self, hasher: Hasher) -> None:
         """Feed a hash with the shape and every pixel; see `update_with_pixels`."""
-        update_with_pixels(hasher, self.array)
+        update_with_pixels(hasher, (len(self), *self.size, 3), self._images)
 
     def picture(self, i: int, side: int) -> Image.Image:
         """Return image `i`, at its full size."""
         from PIL import Image
 
-        return Image.fromarray(self.array[i])
+        return Image.fromarray(self._images(i, i + 1)[0])
 
     def content_digests(self) -> list[bytes]:
         """Return the SHA-256 of each image's size and pixels."""
@@ -199,8 +220,8 @@ class ArrayImages(Images):
     def _content_digests(self) -> list[bytes]:
         shape = json.dumps(self.size).encode()
         return [
-            hashlib.sha256(shape + np.ascontiguousarray(image).tobytes()).digest()
-            for image in self.array
+            hashlib.sha256(shape + self._images(i, i + 1).tobytes()).digest()
+            for i in range(len(self))
         ]
 
     def sizes(self) -> dict[tuple[int, int], int]:
@@ -215,10 +236,10 @@ class ArrayImages(Images):
         geometry: Geometry | None = None,
         workers: int = 0,
     ) -> Generator[np.ndarray, None, None]:
-        """Yield slices of the array; nothing is decoded, so the other parameters have no effect."""
+        """Yield parts of the array; nothing is decoded, so the other parameters have no effect."""
         for first, end in spans(len(self), batch_size, start):
             # Writable and contiguous (copied only where it is not): torch.from_numpy asks for it.
-            yield np.require(self.array[first:end], requirements=("C", "W"))
+            yield np.require(self._images(first, end), requirements=("C", "W"))
 
 
 def as_rgb(array: np.ndarray, what: str = "The images") -> np.ndarray:

@@ -17,7 +17,7 @@ from featx.data.decode import probe_all
 from featx.data.files import FileImages
 from featx.data.folder import load_folder
 from featx.data.idx import load_fashion_mnist
-from featx.data.images import Images
+from featx.data.images import ArrayImages, Images
 from featx.data.raw import Raw, Request
 from featx.data.splits import (
     SPLITS,
@@ -179,7 +179,7 @@ def load_dataset(
         if most is not None:
             rows = limit_rows(y, most, split=split, seed=seed)
             chosen[split] = _Rows(chosen[split].origin, chosen[split].rows[rows])
-    splits = {name: _split(raw, name, chosen[name]) for name in SPLITS if name in chosen}
+    splits = {name: _split(raw, name, chosen) for name in SPLITS if name in chosen}
     _check_files([split.images for split in splits.values()], workers or os.cpu_count() or 1)
     provenance: dict[str, Any] = {
         "source": source,
@@ -238,12 +238,17 @@ def _hold_out(
     return rules
 
 
-def _split(raw: Raw, name: str, chosen: _Rows) -> Split:
+def _split(raw: Raw, name: str, chosen: Mapping[str, _Rows]) -> Split:
     """Return one split: its rows of the part that they come from."""
-    part = raw.parts[chosen.origin]
-    split = Split(name, part.images.in_split(name, chosen.origin), part.y)
-    # Nobody else keeps the part: where the split has all of it, a copy would only take memory.
-    return split if np.array_equal(chosen.rows, np.arange(len(split))) else split.take(chosen.rows)
+    origin, rows = chosen[name].origin, chosen[name].rows
+    part = raw.parts[origin]
+    images = part.images.in_split(name, origin)
+    # A copy would take memory and time; but few images shall not keep an array of many.
+    n_used = sum(len(each.rows) for each in chosen.values() if each.origin == origin)
+    if isinstance(images, ArrayImages) and 2 * n_used >= len(images):
+        is_all = np.array_equal(rows, np.arange(len(images)))
+        return Split(name, images if is_all else images.sharing(rows), part.y[rows])
+    return Split(name, images.take(rows), part.y[rows])
 
 
 def _check_files(images: Sequence[Images], threads: int) -> None:

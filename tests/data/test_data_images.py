@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -56,6 +57,43 @@ def test_take_keeps_order_rows_and_labels() -> None:
     assert part.counts() == {6: 1, 9: 1}
     with pytest.raises(IndexError):
         whole.take([6])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.integers(1, 9), st.data())
+def test_images_that_share_an_array_are_those_that_were_copied(
+    rows: list[int], batch_size: int, data: st.DataObject
+) -> None:
+    whole = ArrayImages(noise(6), split="val", origin="train")
+    shared, copied = whole.sharing(np.array(rows)), whole.take(rows)
+    inner = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1)))
+    for ours, other in ((shared, copied), (shared.sharing(inner), copied.take(inner))):
+        assert (len(ours), ours.size, ours.sizes()) == (len(other), other.size, other.sizes())
+        np.testing.assert_array_equal(ours.array, other.array)
+        assert [ours.name_of(i) for i in range(len(ours))] == [
+            other.name_of(i) for i in range(len(other))
+        ]
+        start = data.draw(st.integers(0, len(ours)))
+        for found, wanted in zip(
+            ours.batches(batch_size, start=start), other.batches(batch_size, start=start),
+            strict=True,
+        ):  # fmt: skip
+            np.testing.assert_array_equal(found, wanted)
+            assert found.flags.writeable
+        y = np.zeros(len(ours), np.int64)
+        assert Split("val", ours, y).digest == Split("val", other, y).digest
+        assert ours.content_digests() == other.content_digests()
+        np.testing.assert_array_equal(ours.picture(0, 1), other.picture(0, 1))
+        moved, wanted = (each.in_split("test", "train") for each in (ours, other))
+        assert moved.name_of(0) == wanted.name_of(0)
+        np.testing.assert_array_equal(moved.array, wanted.array)
+
+
+def test_what_is_taken_of_a_shared_array_is_a_copy_of_nothing_else() -> None:
+    whole = ArrayImages(noise(6))
+    taken = whole.sharing(np.array([5, 2, 4])).take([2, 0])
+    np.testing.assert_array_equal(taken.array, noise(6)[[4, 5]])
+    assert not np.shares_memory(taken.array, whole.array)
+    assert len(pickle.dumps(taken)) < len(pickle.dumps(whole))
 
 
 def test_names_say_the_row_in_the_source() -> None:

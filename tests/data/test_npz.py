@@ -33,7 +33,13 @@ def test_arrays_come_back_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(train.array, arrays()["train_x"][train.rows])
 
 
-def test_a_split_of_all_images_shares_their_memory(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [({}, True), ({"val": 2}, True), ({"limit": 2}, True), ({"limit": 1}, False)],
+)
+def test_splits_share_the_array_that_was_read_unless_they_use_little_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], shares: bool
+) -> None:
     read = []
 
     def remembering(path: Path) -> dict[str, np.ndarray]:
@@ -41,12 +47,16 @@ def test_a_split_of_all_images_shares_their_memory(tmp_path: Path, monkeypatch: 
         return read[-1]
 
     monkeypatch.setattr(npz_source, "_read", remembering)
-    for val, shares in ((0, True), (2, False)):
-        dataset = load(tmp_path, arrays(), val=val, stratified=True)
-        train, test = (dataset.splits[name].images for name in ("train", "test"))
-        assert np.shares_memory(train.array, read[-1]["train_x"]) == shares
-        assert np.shares_memory(test.array, read[-1]["test_x"])
-        assert train.name_of(0) == f"train image 0 (source row {train.rows[0]})"
+    splits = load(tmp_path, arrays(), stratified=True, **options).splits
+    for name, split in splits.items():
+        source = read[0]["test_x" if name == "test" else "train_x"]
+        images = split.images
+        np.testing.assert_array_equal(images.array, source[images.rows])
+        assert images.name_of(0).startswith(f"{name} image 0 (source row {images.rows[0]}")
+        if name != "test":
+            assert np.shares_memory(images._all, source) == shares
+        is_all = len(split) == len(source)
+        assert np.shares_memory(images.array, source) == is_all, "batches of all are no copies"
 
 
 def test_every_image_lies_in_one_piece(tmp_path: Path) -> None:
