@@ -43,7 +43,7 @@ def main() -> None:
         limit = {"train": n, "val": 1, "test": 1}
         split = load_dataset(dataset, data_dir=options.data_dir, limit=limit).splits["train"]
         backbone = featx.load_backbone(network, getattr(options, network), preprocess="torch")
-        X = featx.extract(backbone, [cut], split.images.array, image_size=size, pool=pool)[cut]
+        X = featx.extract(backbone, [cut], split.images, image_size=size, pool=pool)[cut]
         np.savez(path, X=np.asarray(X).reshape(len(X), -1), y=split.y)
         print(path, X.shape, flush=True)
 

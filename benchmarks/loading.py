@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--val", type=float, default=0, help="held out, which copies the others")
+    parser.add_argument("--val", type=float, default=0, help="share that is held out")
     args = parser.parse_args()
     for name in ("images", "size", "repeats"):
         least = 20 if name == "images" else 1

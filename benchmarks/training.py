@@ -130,11 +130,10 @@ def main() -> None:
         f"of {options.repeats} epochs.\n"
     )
     print("| training | plain loop, images/s | featx, images/s | ratio |\n|---|---:|---:|---:|")
+    images = split.images.array
     for network in NETWORKS:
         sides = {
-            f"plain {workers}": plain_epoch(
-                split.images.array, split.y, network, workers, options.device
-            )
+            f"plain {workers}": plain_epoch(images, split.y, network, workers, options.device)
             for workers in (0, n_cpus())
         }
         sides["featx"] = featx_epoch({**shared, "network": network, "augment": ["flip", "crop"]})

@@ -21,6 +21,9 @@ FLAT_BYTES = 256 * 2**20
 BLOCK_BYTES = 16 * 2**20
 """Most bytes of a block, unless one image has more: of 256 MiB there are blocks for 16 threads."""
 
+# Images that are gathered are hashed while the processor still has them.
+_RUN_BYTES = 2**20
+
 
 class Hasher(Protocol):
     """What `hashlib` gives: takes bytes."""
@@ -50,21 +53,26 @@ def update_with_pixels(
         Gives those from one row to another as an array of uint8, in any order of memory; called
         from several threads.
     """
-    n_bytes = math.prod(shape)
-    rows = max(1, BLOCK_BYTES // math.prod(shape[1:]))
-    blocks = [(first, min(first + rows, shape[0])) for first in range(0, shape[0], rows)]
-    if n_bytes <= FLAT_BYTES:
+    image_bytes = math.prod(shape[1:])
+    rows = max(1, BLOCK_BYTES // image_bytes)
+
+    def feed(hasher: Hasher, first: int, end: int) -> None:
+        step = max(1, _RUN_BYTES // image_bytes)
+        for start in range(first, end, step):
+            hasher.update(np.ascontiguousarray(images(start, min(start + step, end))).data)
+
+    def digest(first: int) -> bytes:
+        block = hashlib.sha256()
+        feed(block, first, min(first + rows, shape[0]))
+        return block.digest()
+
+    if shape[0] * image_bytes <= FLAT_BYTES:
         hasher.update(json.dumps({"pixels": shape}).encode())
-        for first, end in blocks:
-            hasher.update(np.ascontiguousarray(images(first, end)).data)
+        feed(hasher, 0, shape[0])
         return
     hasher.update(json.dumps({"pixels": shape, "rows of a block": rows}).encode())
-    n_threads = min(n_cpus(), len(blocks))
+    starts = range(0, shape[0], rows)
+    n_threads = min(n_cpus(), len(starts))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="featx-digest") as pool:
-        for digest in pool.map(lambda block: _digest(images(*block)), blocks):
-            hasher.update(digest)
-
-
-def _digest(block: np.ndarray) -> bytes:
-    """Return the SHA-256 of images; Python's lock is free meanwhile."""
-    return hashlib.sha256(np.ascontiguousarray(block).data).digest()
+        for found in pool.map(digest, starts):
+            hasher.update(found)

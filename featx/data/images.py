@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -135,8 +135,6 @@ class ArrayImages(Images):
         Their rows in the source, for names.
     split, origin : str
         The split they form and the part of the source they come from, for names.
-    at : ndarray of int, optional
-        Which images of `array` they are, in order; all of them by default.
 
     Raises
     ------
@@ -151,17 +149,21 @@ class ArrayImages(Images):
         rows: np.ndarray | None = None,
         split: str = "",
         origin: str = "",
-        at: np.ndarray | None = None,
     ) -> None:
         self._all = as_rgb(array)
-        self._at = at
-        self.rows = np.arange(len(self)) if rows is None else rows
+        # Which of them these are, in order; None is all.
+        self._at: np.ndarray | None = None
+        self.rows = np.arange(len(self._all)) if rows is None else rows
         self.split = split
         self.origin = origin
 
     @property
     def array(self) -> np.ndarray:
-        """The images, shape (n, height, width, 3), uint8: copied where they share an array."""
+        """The images, shape (n, height, width, 3), uint8.
+
+        Where they share an array with others (see `sharing`) every access copies them, and what is
+        written there does not reach them.
+        """
         return self._images(0, len(self))
 
     @property
@@ -184,12 +186,31 @@ class ArrayImages(Images):
             rows=self.rows[chosen], split=self.split, origin=self.origin,
         )  # fmt: skip
 
-    def sharing(self, indices: np.ndarray) -> ArrayImages:
-        """Return the images at `indices` (int), of which none is copied: they share the array."""
-        return ArrayImages(
-            self._all, rows=self.rows[indices], split=self.split, origin=self.origin,
-            at=indices if self._at is None else self._at[indices],
-        )  # fmt: skip
+    def sharing(self, indices: Indices) -> ArrayImages:
+        """Return the images at `indices`, in that order, of which none is copied.
+
+        They keep the whole array; pickled, they take only themselves along.
+
+        Raises
+        ------
+        DataError
+            When there are none.
+        """
+        chosen = np.arange(len(self))[indices]
+        if not len(chosen):
+            raise DataError(f"None of {len(self)} images is chosen: choose at least one.")
+        shared = ArrayImages(
+            self._all, rows=self.rows[chosen], split=self.split, origin=self.origin
+        )
+        shared._at = chosen if self._at is None else self._at[chosen]
+        return shared
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: of a shared array, the images that these are."""
+        return vars(self) | {"_all": self.array, "_at": None}
+
+    def _image(self, i: int) -> np.ndarray:
+        return self._all[i if self._at is None else self._at[i]]
 
     def name_of(self, i: int) -> str:
         """Return ``"train image 123 (source row 4711)"``."""
@@ -200,7 +221,9 @@ class ArrayImages(Images):
 
     def in_split(self, split: str, origin: str) -> ArrayImages:
         """Return the same images, told which split they form and which one of the source's."""
-        return ArrayImages(self._all, rows=self.rows, split=split, origin=origin, at=self._at)
+        moved = ArrayImages(self._all, rows=self.rows, split=split, origin=origin)
+        moved._at = self._at
+        return moved
 
     def update_digest(self, hasher: Hasher) -> None:
         """Feed a hash with the shape and every pixel; see `update_with_pixels`."""
@@ -210,7 +233,7 @@ class ArrayImages(Images):
         """Return image `i`, at its full size."""
         from PIL import Image
 
-        return Image.fromarray(self._images(i, i + 1)[0])
+        return Image.fromarray(self._image(i))
 
     def content_digests(self) -> list[bytes]:
         """Return the SHA-256 of each image's size and pixels."""
@@ -219,10 +242,7 @@ class ArrayImages(Images):
     @cached_property
     def _content_digests(self) -> list[bytes]:
         shape = json.dumps(self.size).encode()
-        return [
-            hashlib.sha256(shape + self._images(i, i + 1).tobytes()).digest()
-            for i in range(len(self))
-        ]
+        return [hashlib.sha256(shape + self._image(i).tobytes()).digest() for i in range(len(self))]
 
     def sizes(self) -> dict[tuple[int, int], int]:
         """Return the one size, with the number of all images."""

@@ -144,6 +144,8 @@ def load_dataset(
     Returns
     -------
     Dataset
+        Splits of images in memory share the array that was read where together they use half of it
+        or more; ``split.take(range(len(split)))`` makes one independent.
 
     Raises
     ------

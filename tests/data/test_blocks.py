@@ -90,14 +90,25 @@ def test_blocks_are_hashed_by_other_threads_at_a_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr(blocks, "n_cpus", lambda: 2)
     # Passes only if two threads are inside at once.
     both = threading.Barrier(2, timeout=20)
-    hash_one = blocks._digest
-
-    def waiting(block: np.ndarray) -> bytes:
-        both.wait()
-        return hash_one(block)
-
     array = np.arange(96, dtype=np.uint8).reshape(8, 2, 2, 3)
+
+    def images(first: int, end: int) -> np.ndarray:
+        both.wait()
+        return array[first:end]
+
     with small_blocks(block_bytes=12):
-        wanted = digest(array)
-        monkeypatch.setattr(blocks, "_digest", waiting)
-        assert digest(array) == wanted
+        found, wanted = hashlib.sha256(), hashlib.sha256()
+        blocks.update_with_pixels(found, array.shape, images)
+        blocks.update_with_pixels(wanted, array.shape, lambda first, end: array[first:end])
+    assert found.digest() == wanted.digest()
+
+
+@given(IMAGES, st.integers(1, 200), st.integers(1, 200))
+def test_how_much_is_gathered_at_once_has_no_part(
+    array: np.ndarray, block_bytes: int, run_bytes: int
+) -> None:
+    for flat_bytes in (0, array.nbytes):
+        with small_blocks(flat_bytes, block_bytes):
+            wanted = digest(array)
+            with mock.patch.object(blocks, "_RUN_BYTES", run_bytes):
+                assert digest(array) == wanted

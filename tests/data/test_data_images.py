@@ -90,10 +90,28 @@ def test_images_that_share_an_array_are_those_that_were_copied(
 
 def test_what_is_taken_of_a_shared_array_is_a_copy_of_nothing_else() -> None:
     whole = ArrayImages(noise(6))
-    taken = whole.sharing(np.array([5, 2, 4])).take([2, 0])
+    shared = whole.sharing(np.array([5, 2, 4]))
+    assert np.shares_memory(shared._all, whole.array)
+    taken = shared.take([2, 0])
     np.testing.assert_array_equal(taken.array, noise(6)[[4, 5]])
-    assert not np.shares_memory(taken.array, whole.array)
-    assert len(pickle.dumps(taken)) < len(pickle.dumps(whole))
+    for each in (taken, pickle.loads(pickle.dumps(shared))):
+        assert not np.shares_memory(each._all, whole.array)
+        assert each._all.nbytes == each.array.nbytes
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(shared)).array, shared.array)
+
+
+def test_sharing_takes_indices_as_take_does() -> None:
+    whole = ArrayImages(noise(6))
+    for chosen in ([5, -6], np.array([True, False] * 3), slice(1, None, 2)):
+        shared, copied = whole.sharing(chosen), whole.take(chosen)
+        np.testing.assert_array_equal(shared.array, copied.array)
+        np.testing.assert_array_equal(shared.rows, copied.rows)
+        np.testing.assert_array_equal(shared.picture(-1, 1), copied.picture(-1, 1))
+    with pytest.raises(IndexError):
+        whole.sharing([6])
+    for nothing in ([False] * 6, slice(0)):
+        with pytest.raises(DataError, match="None of 6 images is chosen: choose at least one"):
+            whole.sharing(np.arange(6)[nothing] if isinstance(nothing, slice) else nothing)
 
 
 def test_names_say_the_row_in_the_source() -> None:

@@ -88,12 +88,13 @@ def test_tiles_show_the_images_themselves(done) -> None:
     side, columns = exhibits.tiles.tile, exhibits.tiles.columns
     shown = list(exhibits.shown())
     assert len(shown) > 300
+    pixels = {name: split.images.array for name, split in splits.items()}
     for split, image in shown:
         assert image.label == splits[split].y[image.index]
         row, column = image.tile // columns * side, image.tile % columns * side
         found = sheet[row : row + side, column : column + side]
         # Digits are so small that the sheet keeps them exactly.
-        assert np.array_equal(found, splits[split].images.array[image.index])
+        assert np.array_equal(found, pixels[split][image.index])
 
 
 def test_maps_are_the_components_of_what_the_head_sees(done) -> None:
