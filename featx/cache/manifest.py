@@ -170,12 +170,12 @@ class Manifest:
         CacheWriteError
             If the disk refuses.
         """
-        inner = self._canonical().encode()
+        inner = self.canonical().encode()
         digest = xxh3_128(inner).hexdigest().encode()
         name = COMPLETE if self.complete else PROGRESS
         fsio.publish(folder / name, b'{"xxh3":"%b","manifest":%b}\n' % (digest, inner))
 
-    def _canonical(self) -> str:
+    def canonical(self) -> str:
         """Return the canonical JSON of all of it.
 
         A set is published once a shard: each shard's text is made once, or a large set would take

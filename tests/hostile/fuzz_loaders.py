@@ -143,7 +143,7 @@ def sign(folder: Path, manifest: manifests.Manifest, text: bytes) -> bytes:
     """Return a manifest with any text inside, its digest right."""
     as_it_is = AsItIs()
     as_it_is.raw = text
-    with mock.patch.object(manifests, "canonical_json", return_value=as_it_is):
+    with mock.patch.object(manifests.Manifest, "canonical", return_value=as_it_is):
         manifest.publish(folder)
     name = manifests.COMPLETE if manifest.complete else manifests.PROGRESS
     return (folder / name).read_bytes()
@@ -353,14 +353,6 @@ def make_loaders(folder: Path) -> dict[str, Loader]:
     assert loaded is not None
     assert loaded.summary is not None
     SIGNED = loaded
-    texts: list[str] = []
-
-    def keep(value: object) -> str:
-        texts.append(json.dumps(value, sort_keys=True, separators=(",", ":")))
-        return texts[-1]
-
-    with mock.patch.object(manifests, "canonical_json", keep):
-        SIGNED.publish(path)
     shards = [(path / shard.file).read_bytes() for shard in SIGNED.shards]
     summary = (path / SIGNED.summary.file).read_bytes()
     found = store.find(KEY)
@@ -374,7 +366,7 @@ def make_loaders(folder: Path) -> dict[str, Loader]:
         {"backbone": "resnet18", "weights": "none", "dataset": "digits", "cuts": ["layer1"],
          "C": [0.1, 1], "seed": 3, "limit": 5, "val": 0.2, "pool": "avg", "image_size": 32}
     ).encode()  # fmt: skip
-    inner = [texts[0].encode()]
+    inner = [SIGNED.canonical().encode()]
     val = {"val_x": ARRAYS["test_x"], "val_y": ARRAYS["test_y"]}
     npz = [*_npz(), *_npz(**val, classes=np.array(["a", "b"]))]
     return {
