@@ -94,10 +94,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ValueError, TypeError, OSError, EOFError, RuntimeError, ArithmeticError, LookupError,
         SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
-        raise DataError(
-            f"{path} cannot be read: {error}. {_wanted()} Python objects are refused: they would "
-            "need pickle, which can run code."
-        ) from error
+        reason = (
+            "Python objects are refused: they would need pickle, which can run code."
+            if "pickle" in str(error)
+            else "Get it again, or write it anew."
+        )
+        raise DataError(f"{path} cannot be read: {error}. {_wanted()} {reason}") from error
 
 
 def _array(path: Path, archive: zipfile.ZipFile, file: Any, key: str) -> np.ndarray:
