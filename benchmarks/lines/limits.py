@@ -1,4 +1,4 @@
-"""What the machine can do at most: convolutions per precision, memory, disk."""
+"""What the machine and its GPU can do at most: convolutions per precision, memory, disk."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from lines import made
 # Channels in and out, kernel, side of the map, images: shapes of VGG and ResNet at which oneDNN is
 # at its best, each some 4 to 15 GFLOP.
 SHAPES = ((128, 128, 3, 28, 32), (256, 256, 3, 14, 32), (64, 64, 3, 56, 32), (512, 512, 3, 14, 16))
+# A GPU wants more images at a time.
+ON_GPU = 16
 
 
 def has_bf16() -> bool:
@@ -32,13 +34,16 @@ def status(field: str) -> int:
 def convolution(
     precision: str = "fp32", shapes: int = len(SHAPES), device: str = "cpu"
 ) -> Callable[[], dict[str, Any]]:
-    """The highest rate of `SHAPES` in both memory orders, in GFLOP/s."""
+    """The highest rate of `SHAPES` in both memory orders, in GFLOP/s; fp32 is not TF32."""
     import torch
+
+    from featx.machine import plain_fp32
 
     made.featx_memory()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     jobs = []
-    for n_in, n_out, kernel, side, n in SHAPES[:shapes]:
+    for n_in, n_out, kernel, side, n_on_cpu in SHAPES[:shapes]:
+        n = n_on_cpu * (ON_GPU if device == "cuda" else 1)
         for order in (torch.contiguous_format, torch.channels_last):
             conv = torch.nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, bias=False)
             conv = conv.to(device, dtype, memory_format=order)
@@ -47,32 +52,47 @@ def convolution(
 
     def run() -> dict[str, Any]:
         best, start = 0.0, time.perf_counter()
-        with torch.inference_mode():
+        with torch.inference_mode(), plain_fp32():
             for gflop, conv, x in jobs:
                 # The first one reorders weights and touches memory.
                 for _ in range(3):
                     began = time.perf_counter()
-                    conv(x).sum().item() if device != "cpu" else conv(x)
+                    conv(x)
+                    _wait_for(device)
                     best = max(best, gflop / (time.perf_counter() - began))
         return {"s": time.perf_counter() - start, "gflops": best}
 
     return run
 
 
-def memory_copy(n_bytes: int) -> Callable[[], dict[str, Any]]:
-    """Copying a block that is larger than the caches, in GB copied a second."""
+def memory_copy(
+    n_bytes: int, device: str = "cpu", upload: bool = False
+) -> Callable[[], dict[str, Any]]:
+    """Copying a block that is larger than the caches, in GB copied a second.
+
+    Within a device's memory, or to it from memory that the processor has pinned.
+    """
     import torch
 
-    source = torch.ones(n_bytes // 4)
-    target = torch.zeros_like(source)
+    target = torch.zeros(n_bytes // 4, device=device)
+    source = torch.ones(n_bytes // 4).pin_memory() if upload else torch.ones_like(target)
 
     def run() -> dict[str, Any]:
         start = time.perf_counter()
-        target.copy_(source)
+        target.copy_(source, non_blocking=True)
+        _wait_for(device)
         seconds = time.perf_counter() - start
         return {"s": seconds, "gb_per_s": n_bytes / seconds / 1e9}
 
     return run
+
+
+def _wait_for(device: str) -> None:
+    """Wait until a GPU has done what it was given; a processor has."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def disk(folder: str, n_bytes: int) -> Callable[[], dict[str, Any]]:
@@ -133,31 +153,47 @@ def name_of(machine: dict[str, Any]) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in words).split())
 
 
-def measured(folder: Path, repeats: int, threads: int, quick: bool) -> dict[str, Any]:
-    """Measure all of it."""
-    from lines.workers import Side, interleaved
+def sides_of(folder: Path, quick: bool, gpu: bool) -> dict[str, Any]:
+    """Return what is measured, by the names of the limits."""
+    from lines.workers import Side
 
     large = 1 << (26 if quick else 29)
     shapes = 1 if quick else len(SHAPES)
-    here = "lines.limits"
+
+    def side(call: str, **settings: Any) -> Side:
+        return Side(f"lines.limits:{call}", settings)
+
     sides = {
-        "convolution fp32": Side(f"{here}:convolution", {"precision": "fp32", "shapes": shapes}),
-        "memory copy": Side(f"{here}:memory_copy", {"n_bytes": large}),
-        "disk": Side(f"{here}:disk", {"folder": str(folder), "n_bytes": large}),
+        "convolution fp32": side("convolution", precision="fp32", shapes=shapes),
+        "memory copy": side("memory_copy", n_bytes=large),
+        "disk": side("disk", folder=str(folder), n_bytes=large),
     }
     if has_bf16():
-        bf16 = {"precision": "bf16", "shapes": shapes}
-        sides["convolution bf16"] = Side(f"{here}:convolution", bf16)
+        sides["convolution bf16"] = side("convolution", precision="bf16", shapes=shapes)
+    if gpu:
+        for precision in ("fp32", "bf16"):
+            how = {"precision": precision, "shapes": shapes, "device": "cuda"}
+            sides[f"GPU convolution {precision}"] = side("convolution", **how)
+        sides["GPU memory copy"] = side("memory_copy", n_bytes=large, device="cuda")
+        sides["GPU upload"] = side("memory_copy", n_bytes=large, device="cuda", upload=True)
+    return sides
+
+
+def measured(folder: Path, repeats: int, threads: int, quick: bool) -> dict[str, Any]:
+    """Measure all of it: the processor's limits, and a GPU's where there is one."""
+    import torch
+
+    from lines.workers import interleaved
+
+    sides = sides_of(folder, quick, torch.cuda.is_available())
     rounds = interleaved(sides, repeats, threads)
     found: dict[str, Any] = {"rounds": rounds}
-    for name, field in (
-        ("convolution fp32", "gflops"),
-        ("convolution bf16", "gflops"),
-        ("memory copy", "gb_per_s"),
-        ("disk", "write_gb_per_s"),
-        ("disk", "read_gb_per_s"),
-    ):
-        each = [one[field] for one in rounds.get(name, [])]
-        label = name if field in ("gflops", "gb_per_s") else f"disk {field.partition('_')[0]}"
-        found[label] = statistics.median(each) if each else None
+    for name in dict.fromkeys(["convolution fp32", "convolution bf16", *sides]):
+        each = rounds.get(name, [])
+        if name == "disk":
+            for way in ("write", "read"):
+                found[f"disk {way}"] = statistics.median(one[f"{way}_gb_per_s"] for one in each)
+        else:
+            field = "gflops" if "convolution" in name else "gb_per_s"
+            found[name] = statistics.median(one[field] for one in each) if each else None
     return found

@@ -169,7 +169,7 @@ def _title(machine: dict[str, Any]) -> str:
 def _limit(name: str, value: float | None) -> str:
     if value is None:
         return "not measured"
-    return f"{value:,.0f} GFLOP/s" if name.startswith("convolution") else f"{value:.2f} GB/s"
+    return f"{value:,.0f} GFLOP/s" if "convolution" in name else f"{value:.2f} GB/s"
 
 
 def _number(value: float, unit: str) -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -188,6 +189,53 @@ def test_hold_outs_are_told_by_their_mean_with_students_interval(lines) -> None:
     assert "and +0.00 points on test (+0.00 to +0.00)" in said
     page = "\n".join(f"<!-- {n} -->\n<!-- end of {n} -->" for n in ("extraction", "accuracy"))
     assert said in lines.table.in_page(page, [], [], [found])
+
+
+def test_a_gpu_has_limits_of_its_own(lines, monkeypatch, tmp_path) -> None:
+    """Which need one to be measured: here stands a processor for it."""
+    sides = lines.limits.sides_of(tmp_path, True, True)
+    names = ("convolution fp32", "convolution bf16", "memory copy", "upload")
+    on_gpu = {name: sides[f"GPU {name}"] for name in names}
+    assert all(side.settings["device"] == "cuda" for side in on_gpu.values())
+    assert not any(name.startswith("GPU") for name in lines.limits.sides_of(tmp_path, True, False))
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("cuda"))
+    zeros = torch.zeros
+
+    def on_the_processor(n: int, device: str) -> torch.Tensor:
+        return zeros(n)
+
+    monkeypatch.setattr(torch, "zeros", on_the_processor)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    for name in ("memory copy", "upload"):
+        run = lines.limits.memory_copy(**{**on_gpu[name].settings, "n_bytes": 4096})
+        assert run()["gb_per_s"] > 0
+    assert waited == ["cuda", "cuda"], "the clock is read behind what the GPU does"
+
+
+def test_limits_are_medians_by_name(lines, monkeypatch, tmp_path) -> None:
+    def rounds(sides: dict, repeats: int, threads: int) -> dict:
+        values = range(1, repeats + 1)
+        fields = ("gflops", "gb_per_s", "write_gb_per_s", "read_gb_per_s")
+        return {name: [dict.fromkeys(fields, n * len(name)) for n in values] for name in sides}
+
+    monkeypatch.setattr(lines.workers, "interleaved", rounds)
+    monkeypatch.setattr(lines.limits, "has_bf16", lambda: False)
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has=gpu: has)
+        found = lines.limits.measured(tmp_path, 5, 2, True)
+        found.pop("rounds")
+        on_gpu = ["GPU convolution fp32", "GPU convolution bf16", "GPU memory copy", "GPU upload"]
+        assert found == {
+            "convolution fp32": 3 * len("convolution fp32"),
+            "convolution bf16": None,
+            "memory copy": 3 * len("memory copy"),
+            "disk write": 3 * len("disk"),
+            "disk read": 3 * len("disk"),
+            **({name: 3 * len(name) for name in on_gpu} if gpu else {}),
+        }
+    assert lines.table._limit("GPU convolution bf16", 400_000.0) == "400,000 GFLOP/s"
+    assert lines.table._limit("GPU upload", 50.0) == "50.00 GB/s"
 
 
 def test_a_machine_s_file_is_named_by_processor_cores_and_device(lines) -> None:
