@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -102,7 +101,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read: {error}. {_wanted()} {reason}") from error
 
 
-def _array(path: Path, archive: zipfile.ZipFile, file: Any, key: str) -> np.ndarray:
+def _array(
+    path: Path, archive: zipfile.ZipFile, file: Mapping[str, np.ndarray], key: str
+) -> np.ndarray:
     """Return an array of an npz file, which is open as what it is and by NumPy."""
     stored = read_stored(path, archive, key)
     return file[key] if stored is None else stored
