@@ -72,8 +72,8 @@ class StoredFile:
         return cls(f"{prefix}-{digest[:16]}.h5", size_bytes, digest, rows)
 
     @cached_property
-    def canonical(self) -> str:
-        """Its canonical JSON."""
+    def as_json(self) -> str:
+        """Its canonical JSON, made once."""
         return canonical_json(asdict(self))
 
     def read(self, folder: Path) -> memoryview:
@@ -191,8 +191,8 @@ class Manifest:
                 ("n_features", self.n_features),
             )
         }
-        texts["shards"] = f"[{','.join(shard.canonical for shard in self.shards)}]"
-        texts["summary"] = self.summary.canonical if self.summary else "null"
+        texts["shards"] = f"[{','.join(shard.as_json for shard in self.shards)}]"
+        texts["summary"] = self.summary.as_json if self.summary else "null"
         return "{" + ",".join(f'"{name}":{text}' for name, text in sorted(texts.items())) + "}"
 
 
